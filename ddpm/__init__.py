@@ -1,0 +1,27 @@
+"""Denoising diffusion, the mathematics only: no network, no class label, no file."""
+
+from ddpm.bound import Bound, variational_bound
+from ddpm.forward import q_posterior, q_sample
+from ddpm.loss import Predictor, simple_loss
+from ddpm.mixture import GaussianMixture
+from ddpm.reverse import Step, ancestral, ddim, predict_x_0, reverse_mean
+from ddpm.schedule import Schedule, cosine_schedule, linear_schedule, timesteps
+
+__all__ = [
+    "Bound",
+    "GaussianMixture",
+    "Predictor",
+    "Schedule",
+    "Step",
+    "ancestral",
+    "cosine_schedule",
+    "ddim",
+    "linear_schedule",
+    "predict_x_0",
+    "q_posterior",
+    "q_sample",
+    "reverse_mean",
+    "simple_loss",
+    "timesteps",
+    "variational_bound",
+]

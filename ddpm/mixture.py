@@ -1,0 +1,115 @@
+"""A Gaussian mixture whose noise predictor ε* is known exactly at every t.
+
+The oracle of the tests and the toy world of the notebooks: where a trained U-Net is only as good
+as its training, everything here is a closed form.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ddpm.forward import noise_like
+from ddpm.schedule import Schedule
+
+
+class GaussianMixture:
+    """p(x_0) = Σ_k π_k·N(x_0; m_k, C_k): class k is one Gaussian.
+
+    Noising keeps it a mixture (DDPM Eq. 4): p_t(x_t|k) = N(√ᾱ_t·m_k, ᾱ_t·C_k + (1 − ᾱ_t)·I).
+    mean: (K, ...), any shape of image or vector; covariance: (K,) variances (isotropic) or
+    (K, D, D) matrices over the flattened image; weight: (K,), positive, default uniform.
+    """
+
+    def __init__(self, mean: Tensor, covariance: Tensor, weight: Tensor | None = None) -> None:
+        K, D = len(mean), mean[0].numel()
+        if covariance.shape not in ((K,), (K, D, D)):
+            raise ValueError(
+                f"covariance must be ({K},) or ({K}, {D}, {D}) for this mean, "
+                f"got {tuple(covariance.shape)}"
+            )
+        weight = torch.ones(K, dtype=mean.dtype) if weight is None else weight
+        if weight.shape != (K,) or not bool((weight > 0).all()):
+            raise ValueError(f"weight must hold {K} positive numbers, got {weight}")
+        self.classes, self.shape, self.null_token = K, mean.shape[1:], K
+        self.mean = mean.flatten(1)  # (K, D)
+        self.log_weight = (weight / weight.sum()).log()  # (K,)
+        # C_k = U diag(λ) Uᵀ: with noise added only λ changes, so one decomposition serves all t.
+        if covariance.ndim == 1:
+            self.lam, self.U = covariance[:, None].expand(K, D), None
+        else:
+            self.lam, self.U = torch.linalg.eigh(covariance)  # (K, D), (K, D, D)
+        if not bool((self.lam > 0).all()):
+            raise ValueError("covariance must be positive (definite) for every class")
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """n images x_0 (n, ...) and their classes c (n,)."""
+        c = torch.multinomial(self.log_weight.exp(), n, replacement=True, generator=generator)
+        z = noise_like(self.mean.new_empty(n, self.mean.shape[1]), generator)
+        z = self.lam[c].sqrt() * z  # (n, D), in the eigenbasis
+        if self.U is not None:
+            z = torch.einsum("nij,nj->ni", self.U[c], z)
+        return (self.mean[c] + z).unflatten(1, self.shape), c
+
+    def log_prob(
+        self, schedule: Schedule, x_t: Tensor, t: Tensor, c: Tensor | None = None
+    ) -> Tensor:
+        """log p_t(x_t), or log p_t(x_t|c) where c (B,) names a class; ∅ = K. Returns (B,)."""
+        log_joint = self.log_weight + self._log_likelihoods(schedule, x_t, t)  # (B, K)
+        log_p = torch.cat([log_joint - self.log_weight, log_joint.logsumexp(1, True)], dim=1)
+        return log_p.gather(1, self._labels(c, x_t)[:, None]).squeeze(1)
+
+    def log_posterior(self, schedule: Schedule, x_t: Tensor, t: Tensor) -> Tensor:
+        """log p_t(k|x_t) for every class k, by Bayes' rule: what a perfect noisy classifier says.
+
+        x_t: (B, ...); t: (B,) in 0..T. Returns (B, K).
+        """
+        return (self.log_weight + self._log_likelihoods(schedule, x_t, t)).log_softmax(1)
+
+    def eps(self, schedule: Schedule) -> Callable[..., Tensor]:
+        """ε*(x_t, t, c) = E[ε | x_t, c] = −√(1 − ᾱ_t)·∇log p_t(x_t|c), exact; c=None is ∅.
+
+        ADM Eq. 11; ε*(∅) = Σ_k p_t(k|x_t)·ε*(k). Returns eps(x_t, t, c=None) -> (B, ...).
+        """
+
+        def eps(x_t: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
+            sigma = schedule.at((1 - schedule.alpha_bar).sqrt(), t, x_t).view(-1, 1, 1)
+            z, variance = self._whitened(schedule, x_t, t)  # (B, K, D)
+            eps_k = self._rotate(sigma * z / variance)  # (B, K, D)
+            p_k = self.log_posterior(schedule, x_t, t).exp()  # (B, K)
+            eps_null = torch.einsum("bk,bkd->bd", p_k, eps_k)
+            every = torch.cat([eps_k, eps_null[:, None]], dim=1)  # (B, K+1, D)
+            chosen = every[torch.arange(len(x_t), device=x_t.device), self._labels(c, x_t)]
+            return chosen.view_as(x_t)
+
+        return eps
+
+    def _whitened(self, schedule: Schedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """x_t − √ᾱ_t·m_k in the eigenbasis of C_k, and its variances there: both (B, K, D)."""
+        if x_t.shape[1:] != self.shape:
+            raise ValueError(f"x_t must be (B, {self.shape}), got {tuple(x_t.shape)}")
+        alpha_bar = schedule.alpha_bar  # (T+1,)
+        flat = x_t.flatten(1)[:, None]  # (B, 1, D)
+        mean, lam = self.mean.to(flat), self.lam.to(flat)
+        z = flat - schedule.at(alpha_bar.sqrt(), t, flat) * mean  # (B, K, D)
+        if self.U is not None:
+            z = torch.einsum("kij,bki->bkj", self.U.to(flat), z)
+        variance = schedule.at(alpha_bar, t, flat) * lam + schedule.at(1 - alpha_bar, t, flat)
+        return z, variance
+
+    def _rotate(self, z: Tensor) -> Tensor:
+        """Back from the eigenbasis of each class: (B, K, D)."""
+        return z if self.U is None else torch.einsum("kij,bkj->bki", self.U.to(z), z)
+
+    def _log_likelihoods(self, schedule: Schedule, x_t: Tensor, t: Tensor) -> Tensor:
+        """log p_t(x_t|k), (B, K)."""
+        z, variance = self._whitened(schedule, x_t, t)
+        return -0.5 * (z**2 / variance + variance.log() + math.log(2 * math.pi)).sum(2)
+
+    def _labels(self, c: Tensor | None, x_t: Tensor) -> Tensor:
+        if c is None:
+            return torch.full((len(x_t),), self.null_token, device=x_t.device)
+        if c.shape != (len(x_t),) or not bool(((c >= 0) & (c <= self.null_token)).all()):
+            raise ValueError(f"c must hold {len(x_t)} classes in 0..{self.null_token} (∅), got {c}")
+        return c

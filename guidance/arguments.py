@@ -1,0 +1,56 @@
+"""What the guidances share: a look at their arguments, and two predictions in one batch."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+ConditionalPredictor = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""eps(x_t, t, c) -> ε̂, with x_t (B, ...), t (B,) int64, c (B,) int64 in 0..K and K = ∅."""
+
+
+def pair(
+    eps: ConditionalPredictor, x_t: Tensor, t: Tensor, first: Tensor, second: Tensor
+) -> tuple[Tensor, Tensor]:
+    """ε(x_t, first) and ε(x_t, second) by one pass through the network: a batch of 2B."""
+    both = eps(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([first, second]))
+    eps_first, eps_second = both.chunk(2)  # (B, ...), (B, ...)
+    return eps_first, eps_second
+
+
+def check_number(name: str, value: float | Tensor, convention: str) -> None:
+    """ValueError unless value is a finite number or a (B,) tensor of finite numbers."""
+    tensor = torch.as_tensor(value)
+    if tensor.ndim > 1 or tensor.is_complex() or not bool(torch.isfinite(tensor).all()):
+        raise ValueError(
+            f"{name} must be a finite number, or one for each image ({convention}), got {value}"
+        )
+
+
+def check_labels(name: str, c: int | Tensor, null: int) -> Tensor:
+    """c as a tensor, () or (B,). ValueError unless every label lies in 0..null, null being ∅."""
+    if isinstance(null, bool) or not isinstance(null, int) or null < 1:
+        raise ValueError(f"null must be K, the number of classes and the token of ∅, got {null!r}")
+    labels = torch.as_tensor(c)
+    if labels.ndim > 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"{name} must be a class or one class per image (B,), got {c}")
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) <= null:
+        raise ValueError(f"{name} must lie in 0..{null} ({null} is ∅), got {c}")
+    return labels.long()
+
+
+def per_image(name: str, value: float | Tensor, x_t: Tensor) -> Tensor:
+    """value as (B,) on x_t's device. ValueError if it is neither one number nor one per image."""
+    tensor = torch.as_tensor(value).to(x_t.device, non_blocking=True)
+    if tensor.shape not in ((), (len(x_t),)):
+        raise ValueError(
+            f"{name} must be one number or one per image, ({len(x_t)},), got {tuple(tensor.shape)}"
+        )
+    return tensor.expand(len(x_t))
+
+
+def factor(name: str, value: float | Tensor, x_t: Tensor) -> float | Tensor:
+    """value, ready to multiply x_t: a number stays one, (B,) becomes (B, 1, ...) of x_t's type."""
+    if not isinstance(value, Tensor):
+        return value
+    return per_image(name, value, x_t).to(x_t.dtype).view(-1, *[1] * (x_t.ndim - 1))

@@ -1,0 +1,84 @@
+"""Classifier guidance: follow a noisy classifier's gradient. ADM (Dhariwal & Nichol) Sec. 4."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ddpm.schedule import Schedule
+from guidance.arguments import check_labels, check_number, factor, per_image
+
+LogProb = Callable[[Tensor, Tensor], Tensor]
+"""log p(y|x_t) of the wanted class: log_prob(x_t, t) -> (B,), differentiable in x_t."""
+
+SCALE_CONVENTION = "the scale is ADM's s: 0 is off"
+
+
+def classifier_guidance(
+    eps: Callable[[Tensor, Tensor], Tensor],
+    log_prob: LogProb,
+    scale: float | Tensor,
+    schedule: Schedule,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """ε̂(x_t) = ε_θ(x_t) − s·√(1 − ᾱ_t)·∇_{x_t} log p_φ(y|x_t)
+
+    ADM Eq. 14, Alg. 2. eps: unconditional, or bound to the class (ADM's best setting); on exact
+    predictors scale s equals CFG with w = s − 1 in the first case and w = s in the second.
+    scale: a number or (B,). Returns a predictor for any sampler; ValueError if scale is not finite.
+    """
+    check_number("scale", scale, SCALE_CONVENTION)
+
+    def guided(x_t: Tensor, t: Tensor) -> Tensor:
+        sigma = schedule.at((1 - schedule.alpha_bar).sqrt(), t, x_t)  # (B, 1, ...)
+        return eps(x_t, t) - factor("scale", scale, x_t) * sigma * gradient(log_prob, x_t, t)
+
+    return guided
+
+
+def classifier_mean_shift(
+    log_prob: LogProb, scale: float | Tensor
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """x_{t−1} ~ N(μ + s·Σ·∇_{x_t} log p_φ(y|x_t), Σ): the shift s·∇log p_φ, for `ancestral`
+
+    ADM Alg. 1 (Eq. 10), with the gradient at x_t as in the algorithm's box, not at μ as in Eq. 6.
+    Eq. 14 inside `ancestral` moves the mean by s·β_t/√α_t·∇log p_φ instead: the same shift times
+    1/√α_t if Σ = β_t, and times β_t/(β̃_t·√α_t) if Σ = β̃_t.
+    """
+    check_number("scale", scale, SCALE_CONVENTION)
+
+    def shift(x_t: Tensor, t: Tensor) -> Tensor:
+        return factor("scale", scale, x_t) * gradient(log_prob, x_t, t)
+
+    return shift
+
+
+def class_log_prob(classifier: Callable[[Tensor, Tensor], Tensor], y: int | Tensor) -> LogProb:
+    """log p_φ(y|x_t) from a classifier's logits (B, K), for the two guidances above.
+
+    y: a class in 0..K−1 or one per image (B,).
+    """
+    label = torch.as_tensor(y).long()
+
+    def log_prob(x_t: Tensor, t: Tensor) -> Tensor:
+        log_p = classifier(x_t, t).log_softmax(dim=1)  # (B, K)
+        y_b = check_labels("y", label, log_p.shape[1] - 1)
+        return log_p.gather(1, per_image("y", y_b, x_t)[:, None]).squeeze(1)
+
+    return log_prob
+
+
+def gradient(log_prob: LogProb, x_t: Tensor, t: Tensor) -> Tensor:
+    """∇_{x_t} log p(y|x_t) for each image, (B, ...); ADM Eq. 6 with the gradient taken at x_t.
+
+    One backward pass over the batch's sum, since an image's log-probability depends on that image
+    alone. In float32 at least; works inside no_grad and inference_mode, and leaves no graph behind.
+    """
+    # Cloned outside of inference mode: autograd can't record what was made inside it.
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(x_t.device.type, enabled=False),
+    ):
+        x = x_t.detach().clone().to(torch.promote_types(x_t.dtype, torch.float32))
+        (g,) = torch.autograd.grad(log_prob(x.requires_grad_(), t.clone()).sum(), x)
+    return g.to(x_t.dtype)

@@ -1,0 +1,77 @@
+"""The trained networks of a weights directory, with the schedule that they were trained with."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ddpm import Schedule
+from unet import NoisyClassifier, UNet, load
+
+
+class Models(NamedTuple):
+    """What sampling needs; `classifier` is None where nobody asked for it."""
+
+    unet: UNet
+    classifier: NoisyClassifier | None
+    schedule: Schedule
+    classes: list[str]  # K names
+    info: dict[str, Any]
+
+    def noise(self, n: int, seed: int) -> torch.Tensor:
+        """x_T ~ N(0, I), (n, C, H, W), drawn on the CPU so that every device gets the same."""
+        a = self.unet.architecture
+        generator = torch.Generator().manual_seed(seed)
+        x_T = torch.randn(n, a["channels"], a["size"], a["size"], generator=generator)
+        return x_T.to(next(self.unet.parameters()).device)
+
+
+def load_models(
+    directory: str | Path, *, classifier: bool = False, device: str | torch.device = "cpu"
+) -> Models:
+    """unet.safetensors, and classifier.safetensors if asked for, from a weights directory.
+
+    FileNotFoundError or ValueError, with what to do, if a file is missing or the two don't match.
+    """
+    directory = Path(directory)
+    path = directory / "unet.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no unet.safetensors in --weights {directory}; `python -m train` makes one in runs/"
+        )
+    unet, info = load(path)
+    if not isinstance(unet, UNet):
+        raise ValueError(f"{path} holds a {type(unet).__name__}, not a UNet")
+    schedule_info, names = info.get("schedule"), info.get("classes")
+    if not isinstance(schedule_info, dict) or not isinstance(names, list):
+        raise ValueError(f"{path} does not say its schedule and classes")
+    if len(names) != unet.null_token:
+        raise ValueError(f"{path} names {len(names)} classes for K = {unet.null_token}")
+    p_phi = _classifier(directory, info).to(device) if classifier else None
+    return Models(unet.to(device), p_phi, Schedule.from_info(schedule_info), names, info)
+
+
+def _classifier(directory: Path, info: dict[str, Any]) -> NoisyClassifier:
+    path = directory / "classifier.safetensors"
+    if not path.is_file():
+        data = info.get("data", "digits")
+        raise FileNotFoundError(
+            f"no classifier.safetensors in --weights {directory}; "
+            f"`python -m train --preset {data}` trains one after ε_θ"
+        )
+    classifier, other = load(path)
+    if not isinstance(classifier, NoisyClassifier):
+        raise ValueError(f"{path} holds a {type(classifier).__name__}, not a NoisyClassifier")
+    for key in ("schedule", "classes"):
+        if other.get(key) != info.get(key):
+            raise ValueError(
+                f"{path} was trained with another {key} than the U-Net: {other.get(key)} instead "
+                f"of {info.get(key)}"
+            )
+    for key in ("size", "channels"):
+        if classifier.architecture[key] != info["architecture"][key]:
+            raise ValueError(
+                f"{path} takes images of {key} {classifier.architecture[key]}, the U-Net of "
+                f"{info['architecture'][key]}"
+            )
+    return classifier

@@ -1,0 +1,174 @@
+"""`python -m train`: ε_θ, then p_φ, then pictures and a number, all into one directory."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from train.config import MAY_CHANGE, Config, from_flags, parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; errors of the user's are one line on stderr and exit code 2."""
+    flags = vars(parser().parse_args(arguments))
+    resume, overwrite = flags.pop("resume"), flags.pop("overwrite")
+    try:
+        config = from_flags(flags)
+        if resume:
+            config = _resumed(config, flags)
+        return _train(config, resume, overwrite)
+    except (ValueError, OSError) as error:
+        print(f"python -m train: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _train(config: Config, resume: bool, overwrite: bool) -> int:
+    import torch
+
+    from ddpm import cosine_schedule, linear_schedule
+    from guidance.models import load_models
+    from train import report
+    from train.data import load_data
+    from train.device import choose_device
+    from train.judge import SVMJudge, class_samples
+    from train.loop import Diverged, Interrupted, fit
+    from train.objectives import classifier_loss, unet_loss
+    from unet import NoisyClassifier, UNet, save
+
+    device = choose_device(config.device)
+    schedule = (linear_schedule if config.schedule == "linear" else cosine_schedule)(config.T)
+    if schedule.alpha_bar[-1] > 1e-3:
+        raise ValueError(
+            f"--T {config.T} with --schedule {config.schedule} leaves √ᾱ_T = "
+            f"{float(schedule.alpha_bar[-1].sqrt()):.2f} of the image at t = T, so that sampling "
+            "can't start from N(0, I); use --schedule cosine or a larger --T"
+        )
+    data = load_data(config.preset, config.data_dir).to(device)
+    shape: dict[str, Any] = {
+        "size": data.images.shape[-1],
+        "channels": data.images.shape[1],
+        "classes": len(data.classes),
+        "width": config.width,
+        "multipliers": config.multipliers,
+        "attention": config.attention,
+        "dropout": config.dropout,
+    }
+    torch.manual_seed(config.seed)
+    unet = UNet(**shape, blocks=config.blocks)
+    classifier = NoisyClassifier(**shape, blocks=1)
+    run = Path(config.run)
+    _prepare(run, config, resume, overwrite)
+    info = {
+        "data": data.name,
+        "levels": data.levels,
+        "classes": data.classes,
+        "schedule": schedule.info,
+        "config": dataclasses.asdict(config),
+    }
+    parameters = sum(p.numel() for p in unet.parameters())
+    print(
+        f"{data.name}: {len(data.images)} images on {device}; U-Net with {parameters:,} parameters"
+    )
+
+    def picture(model: torch.nn.Module, step: int) -> None:
+        path = run / "samples" / f"step-{step:06d}.png"
+        report.progress(model, schedule, data.classes, path, config.sampling_steps)  # type: ignore[arg-type]
+
+    try:
+        ema, raw = fit(
+            "unet", unet, unet_loss(schedule, config), data, config, config.steps, picture
+        )
+        save(run / "unet.safetensors", ema, info)  # type: ignore[arg-type]
+        save(run / "unet-raw.safetensors", raw, info)  # type: ignore[arg-type]
+        if config.classifier_steps:
+            loss = classifier_loss(schedule)
+            ema, _ = fit("classifier", classifier, loss, data, config, config.classifier_steps)
+            save(run / "classifier.safetensors", ema, info)  # type: ignore[arg-type]
+    except Interrupted:
+        print(
+            f"\ninterrupted; the state is in {run}. Go on with: {_go_on(config)}", file=sys.stderr
+        )
+        return 130
+    except Diverged as error:
+        print(f"\npython -m train: error: {error}", file=sys.stderr)
+        return 1
+
+    made = [run / name for name in ("unet.safetensors", "unet-raw.safetensors")]
+    with_classifier = config.classifier_steps > 0
+    models = load_models(run, classifier=with_classifier, device=device)
+    report.loss_curves(run / "loss.png", run / "log.jsonl")
+    report.samples(run / "samples.png", models, (0, 1, 3), 6, config.sampling_steps)
+    report.reverse_process(run / "reverse.gif", models, 1.0, 6, config.sampling_steps)
+    made += [run / name for name in ("loss.png", "samples.png", "reverse.gif")]
+    if models.classifier is not None:
+        accuracy = report.classifier_accuracy(models.classifier, schedule, data)
+        _log(run, {"phase": "classifier", "accuracy over t": accuracy})
+        report.accuracy_over_t(run / "accuracy.png", accuracy, len(data.classes))
+        report.every_guidance(run / "guidance.png", models, config.sampling_steps)
+        made += [run / name for name in ("classifier.safetensors", "accuracy.png", "guidance.png")]
+    for path in made:
+        print(path)
+    if data.name == "digits":
+        judge = SVMJudge(data)
+        x, c = class_samples(
+            models.unet, schedule, w=1.0, per_class=50, steps=config.sampling_steps, seed=1
+        )
+        share, real = judge.accuracy(x, c), judge.accuracy_on_real()
+        _log(run, {"phase": "judge", "w": 1.0, "class accuracy": share, "on real digits": real})
+        print(
+            f"class accuracy at w = 1: {share:.3f} "
+            f"({len(x)} samples; SVM on real digits: {real:.3f})"
+        )
+    return 0
+
+
+def _prepare(run: Path, config: Config, resume: bool, overwrite: bool) -> None:
+    """Make the run's directory. ValueError if that would mix two runs."""
+    if resume and overwrite:
+        raise ValueError("--resume and --overwrite exclude each other")
+    if resume:
+        return
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        if not overwrite:
+            raise ValueError(
+                f"--out {run} holds another run; --resume goes on, --overwrite replaces"
+            )
+        for path in [*run.glob("*.state"), *run.glob("samples/step-*.png"), run / "log.jsonl"]:
+            path.unlink(missing_ok=True)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+
+
+def _resumed(config: Config, flags: dict[str, Any]) -> Config:
+    """The configuration of the run in --out, with what may change taken from the flags."""
+    path = Path(config.run) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"--resume: there is no run in {config.run} (no config.json)")
+    try:
+        saved = json.loads(path.read_text())
+        old = from_flags({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--resume: {path} can't be read: {error}") from error
+    for name, value in flags.items():
+        if name not in MAY_CHANGE and getattr(old, name) != value:
+            raise ValueError(
+                f"--{name.replace('_', '-')} can't change on --resume: the run has "
+                f"{getattr(old, name)}, got {value}"
+            )
+    return dataclasses.replace(old, **{k: v for k, v in flags.items() if k in MAY_CHANGE})
+
+
+def _go_on(config: Config) -> str:
+    out = f" --out {config.out}" if config.out else ""
+    return f"python -m train --preset {config.preset}{out} --resume"
+
+
+def _log(run: Path, entry: dict[str, Any]) -> None:
+    with open(run / "log.jsonl", "a") as log:
+        log.write(json.dumps(entry) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The data sets: kept on the training device as small integers, and cut into batches there."""
+
+import os
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images as integers 0..levels−1; x = 2·value/(levels − 1) − 1 lies in [-1, 1]."""
+
+    name: str
+    images: Tensor  # (N, C, H, W) uint8
+    labels: Tensor  # (N,) int64 in 0..K-1
+    test_images: Tensor  # (M, C, H, W) uint8
+    test_labels: Tensor  # (M,)
+    classes: list[str]  # K names
+    levels: int = 256
+    flip: bool = False  # mirror images at random: not for digits
+
+    def to(self, device: torch.device) -> "Dataset":
+        names = ("images", "labels", "test_images", "test_labels")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    def scale(self, images: Tensor) -> Tensor:
+        """uint8 -> float32 in [-1, 1]."""
+        return images.float() * (2 / (self.levels - 1)) - 1
+
+    def batch(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n images drawn at random: (n, C, H, W) float32 in [-1, 1], and labels (n,)."""
+        device = self.images.device
+        i = torch.randint(len(self.images), (n,), generator=generator, device=device)
+        x = self.scale(self.images[i])
+        if self.flip:
+            mirror = torch.rand(n, 1, 1, 1, generator=generator, device=device) < 0.5
+            x = torch.where(mirror, x.flip(3), x)
+        return x, self.labels[i]
+
+
+def load_data(name: str, data_dir: str) -> Dataset:
+    """digits (inside scikit-learn), mnist or cifar10 (torchvision, from data_dir or downloaded).
+
+    ValueError with what to do if the files can't be had.
+    """
+    if name == "digits":
+        return _digits()
+    if name == "mnist":
+        return _torchvision("MNIST", data_dir)
+    if name == "cifar10":
+        return _torchvision("CIFAR10", data_dir)
+    raise ValueError(f"data set must be digits, mnist or cifar10, got {name!r}")
+
+
+def _digits() -> Dataset:
+    """1,797 handwritten digits of 8×8 pixels and 17 grey levels; every fifth is held out."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    split = train_test_split(images, labels, test_size=0.2, random_state=0, stratify=labels)
+    x, x_test = (torch.from_numpy(part.astype(np.uint8)).view(-1, 1, 8, 8) for part in split[:2])
+    c, c_test = (torch.from_numpy(part.astype(np.int64)) for part in split[2:])
+    return Dataset("digits", x, c, x_test, c_test, [str(k) for k in range(10)], levels=17)
+
+
+def _torchvision(name: str, data_dir: str) -> Dataset:
+    from torchvision import datasets
+
+    root = Path(data_dir)
+    place = {"MNIST": "MNIST/raw/*.gz", "CIFAR10": "cifar-10-batches-py/"}[name]
+    hint = f"expected in {root / place}; `--preset digits` needs no download"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--data-dir {root} can't be made ({error}); {name}: {hint}") from error
+    if not os.access(root, os.W_OK):
+        raise ValueError(f"--data-dir {root} can't be written; {name}: {hint}")
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # a network that swallows packets must not hang the run
+    try:
+        train, test = (
+            getattr(datasets, name)(root, train=part, download=True) for part in (True, False)
+        )
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{name} could not be downloaded or read ({error}); {hint}") from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+    if name == "MNIST":
+        x, x_test = train.data[:, None], test.data[:, None]  # (N, 1, 28, 28)
+    else:
+        x, x_test = (torch.from_numpy(part.data).permute(0, 3, 1, 2) for part in (train, test))
+    c, c_test = (torch.as_tensor(part.targets, dtype=torch.int64) for part in (train, test))
+    classes = [label.split(" - ")[0] for label in train.classes]  # MNIST's are "0 - zero", …
+    return Dataset(
+        name.lower(),
+        x.contiguous(),
+        c,
+        x_test.contiguous(),
+        c_test,
+        classes,
+        flip=name == "CIFAR10",
+    )

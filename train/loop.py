@@ -1,0 +1,157 @@
+"""The training loop, for ε_θ and p_φ alike: DDPM Alg. 1, CFG Alg. 1."""
+
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from train.config import Config
+from train.data import Dataset
+from train.device import autocast_dtype
+from train.state import load_state, save_state
+
+Loss = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+"""loss(model, x_0, c, generator) -> scalar."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM came, and the state is on disk."""
+
+
+class Diverged(Exception):
+    """The loss is no longer finite."""
+
+
+def fit(
+    name: str,
+    model: nn.Module,
+    loss: Loss,
+    data: Dataset,
+    config: Config,
+    steps: int,
+    picture: Callable[[nn.Module, int], None] | None = None,
+) -> tuple[nn.Module, nn.Module]:
+    """Train model for `steps` steps; the state lives in RUN/NAME.state and is taken up from there.
+
+    picture(model, step) is called with the averaged weights every config.sample_every steps.
+    Returns the model with the averaged (EMA) weights and the one with the raw weights.
+    Raises Interrupted or Diverged.
+    """
+    run, device = Path(config.run), data.images.device
+    model = model.to(device).train()
+    fused = device.type == "cuda"
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=fused
+    )
+    scheduler = LambdaLR(optimizer, lambda step: learning_rate(step, steps, config.warmup))
+    ema = AveragedModel(model, multi_avg_fn=_ema(config.ema))
+    generator = torch.Generator(device).manual_seed(config.seed)
+    parts = {"model": model, "ema": ema, "optimizer": optimizer, "scheduler": scheduler}
+    state_file = run / f"{name}.state"
+    step, total = 0, torch.zeros((), device=device)
+    if state_file.exists():
+        step, total = load_state(state_file, parts, generator, device)
+    dtype = autocast_dtype(config.precision, device)
+
+    bar = tqdm(
+        total=steps * config.batch_size,
+        initial=step * config.batch_size,
+        desc=name,
+        unit="img",
+        unit_scale=True,
+        dynamic_ncols=True,
+        mininterval=0.2 if sys.stderr.isatty() else 20,  # a log file needs no moving bar
+        smoothing=0.05,
+        disable=step >= steps,
+    )
+    start = time.perf_counter()
+    with bar, _Signals() as signals:
+        while step < steps:
+            x_0, c = data.batch(config.batch_size, generator)
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                value = loss(model, x_0, c, generator)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+            optimizer.step()
+            scheduler.step()
+            ema.update_parameters(model)
+            total += value.detach()
+            step += 1
+            bar.update(config.batch_size)
+
+            stop = step == steps or signals.came
+            if step % config.log_every == 0 or step % config.sample_every == 0 or stop:
+                since = (step - 1) % config.log_every + 1
+                mean = total.item() / since  # the only point at which the device is waited for
+                if not math.isfinite(mean):
+                    raise Diverged(
+                        f"the loss of {name} is {mean} at step {step}; the last good state, if any,"
+                        f" is {state_file}. A smaller --lr or --precision float32 may help"
+                    )
+                bar.set_postfix(loss=f"{mean:.4f}")
+                if step % config.log_every == 0:
+                    line = {"phase": name, "step": step, "loss": mean}
+                    line["lr"] = scheduler.get_last_lr()[0]
+                    line["seconds"] = round(time.perf_counter() - start, 2)
+                    with open(run / "log.jsonl", "a") as log:
+                        log.write(json.dumps(line) + "\n")
+                    total.zero_()
+            if step % config.sample_every == 0 or stop:
+                save_state(state_file, parts, generator, step, total)
+                if signals.came:
+                    raise Interrupted
+                if picture is not None and step < steps:
+                    picture(ema.module, step)
+    return ema.module.eval(), model.eval()
+
+
+def learning_rate(step: int, steps: int, warmup: int) -> float:
+    """Share of the full learning rate: a linear warm-up, then a cosine down to 0 at `steps`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _ema(decay: float) -> Callable[..., None]:
+    """An average that is warm from the start: its decay rises as (1 + n)/(10 + n) up to `decay`."""
+
+    def update(averaged: Any, current: Any, n: Any) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))(averaged, current, n)
+
+    return update
+
+
+class _Signals:
+    """Ctrl-C and SIGTERM stop the loop after the step at hand; a second one stops at once."""
+
+    def __enter__(self) -> "_Signals":
+        self.came = False
+        self._old = {}
+        for s in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._old[s] = signal.signal(s, self._handle)
+            except ValueError:  # not in the main thread: whoever runs it there handles signals
+                break
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.came:
+            raise KeyboardInterrupt
+        self.came = True
+
+    def __exit__(self, *_: object) -> None:
+        for s, handler in self._old.items():
+            signal.signal(s, handler)

@@ -1,0 +1,7 @@
+"""The networks: no diffusion mathematics, only images, times and labels in, tensors out."""
+
+from unet.classifier import NoisyClassifier
+from unet.unet import UNet
+from unet.weights import load, save
+
+__all__ = ["NoisyClassifier", "UNet", "load", "save"]

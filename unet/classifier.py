@@ -1,0 +1,59 @@
+"""The noisy classifier p_φ(y|x_t, t) that classifier guidance needs. ADM Sec. 4.3."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unet.blocks import DownPath, Level, TimeEmbedding, check_images, group_norm
+
+
+class NoisyClassifier(nn.Module):
+    """log-odds of p_φ(y|x_t, t): the U-Net's downsampling half, pooled, with a linear head.
+
+    It sees images at every noise level t. Arguments as for `UNet`; it starts undecided, with all
+    logits 0.
+    """
+
+    def __init__(
+        self,
+        size: int = 28,
+        channels: int = 1,
+        classes: int = 10,
+        width: int = 32,
+        multipliers: Sequence[int] = (1, 2, 2),
+        blocks: int = 1,
+        attention: Sequence[int] = (7,),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.architecture: dict[str, Any] = {
+            "name": "NoisyClassifier",
+            "size": size,
+            "channels": channels,
+            "classes": classes,
+            "width": width,
+            "multipliers": list(multipliers),
+            "blocks": blocks,
+            "attention": list(attention),
+            "dropout": dropout,
+        }
+        if classes < 2:
+            raise ValueError(f"classes must be ≥ 2, got {classes}")
+        self.time = TimeEmbedding(width)
+        self.down = DownPath(size, channels, width, multipliers, blocks, attention, dropout)
+        c = self.down.widths[-1]
+        self.last = Level(c, c, 4 * width, dropout, self.down.sides[-1] in attention)
+        self.norm = group_norm(c)
+        self.head = nn.Linear(c, classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Logits (B, K), float32 at least. x_t: (B, channels, size, size); t: (B,) in 0..T."""
+        check_images(x_t, t, self.architecture["channels"], self.architecture["size"])
+        emb = self.time(t)
+        h, _ = self.down(x_t, emb)
+        h = F.silu(self.norm(self.last(h, emb)))
+        return self.head(h.mean(dim=(2, 3))).to(x_t.dtype)
