@@ -56,8 +56,9 @@ class GaussianMixture:
         self, schedule: Schedule, x_t: Tensor, t: Tensor, c: Tensor | None = None
     ) -> Tensor:
         """log p_t(x_t), or log p_t(x_t|c) where c (B,) names a class; ∅ = K. Returns (B,)."""
-        log_joint = self.log_weight + self._log_likelihoods(schedule, x_t, t)  # (B, K)
-        log_p = torch.cat([log_joint - self.log_weight, log_joint.logsumexp(1, True)], dim=1)
+        log_p_k = self._log_likelihoods(schedule, x_t, t)  # (B, K)
+        log_p_null = (self.log_weight.to(x_t) + log_p_k).logsumexp(1, keepdim=True)
+        log_p = torch.cat([log_p_k, log_p_null], dim=1)  # (B, K+1)
         return log_p.gather(1, self._labels(c, x_t)[:, None]).squeeze(1)
 
     def log_posterior(self, schedule: Schedule, x_t: Tensor, t: Tensor) -> Tensor:
@@ -65,7 +66,8 @@ class GaussianMixture:
 
         x_t: (B, ...); t: (B,) in 0..T. Returns (B, K).
         """
-        return (self.log_weight + self._log_likelihoods(schedule, x_t, t)).log_softmax(1)
+        log_p_k = self._log_likelihoods(schedule, x_t, t)  # (B, K)
+        return (self.log_weight.to(x_t) + log_p_k).log_softmax(1)
 
     def eps(self, schedule: Schedule) -> Callable[..., Tensor]:
         """ε*(x_t, t, c) = E[ε | x_t, c] = −√(1 − ᾱ_t)·∇log p_t(x_t|c), exact; c=None is ∅.

@@ -28,7 +28,8 @@ class TimeEmbedding(nn.Sequential):
         self.width = width
 
     def forward(self, t: Tensor) -> Tensor:
-        return super().forward(timestep_embedding(t, self.width))
+        angles = timestep_embedding(t, self.width)
+        return super().forward(angles.to(next(self.parameters()).dtype))
 
 
 class ResBlock(nn.Module):

@@ -41,8 +41,8 @@ class NoisyClassifier(nn.Module):
         }
         if classes < 2:
             raise ValueError(f"classes must be ≥ 2, got {classes}")
-        self.time = TimeEmbedding(width)
         self.down = DownPath(size, channels, width, multipliers, blocks, attention, dropout)
+        self.time = TimeEmbedding(width)
         c = self.down.widths[-1]
         self.last = Level(c, c, 4 * width, dropout, self.down.sides[-1] in attention)
         self.norm = group_norm(c)

@@ -46,9 +46,9 @@ class UNet(nn.Module):
         if classes < 1:
             raise ValueError(f"classes must be ≥ 1, got {classes}")
         self.null_token = classes
+        self.down = DownPath(size, channels, width, multipliers, blocks, attention, dropout)
         self.time = TimeEmbedding(width)
         self.label = nn.Embedding(classes + 1, 4 * width)
-        self.down = DownPath(size, channels, width, multipliers, blocks, attention, dropout)
         sides, widths, emb = self.down.sides, self.down.widths, 4 * width
         self.middle = nn.ModuleList(
             [

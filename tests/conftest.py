@@ -1,0 +1,43 @@
+"""Shared oracles. Everything here is float64: the tolerances of the tests are those of its arithmetic."""
+
+import pytest
+import torch
+
+from ddpm import GaussianMixture, Schedule, cosine_schedule, linear_schedule
+
+
+@pytest.fixture(params=["linear", "cosine"])
+def schedule(request: pytest.FixtureRequest) -> Schedule:
+    return {"linear": linear_schedule, "cosine": cosine_schedule}[request.param]()
+
+
+@pytest.fixture
+def mixture() -> GaussianMixture:
+    """Three correlated Gaussians in the plane, unequal weights."""
+    root = torch.tensor(
+        [[[0.5, 0.0], [0.3, 0.4]], [[0.7, 0.0], [-0.2, 0.3]], [[0.3, 0.0], [0.0, 0.6]]],
+        dtype=torch.float64,
+    )
+    return GaussianMixture(
+        mean=torch.tensor([[-1.0, 0.5], [1.2, 0.8], [0.1, -1.0]], dtype=torch.float64),
+        covariance=root @ root.mT,
+        weight=torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64),
+    )
+
+
+@pytest.fixture
+def line() -> GaussianMixture:
+    """Three Gaussians on a line, at −3, 0 and 3 with variance 0.25."""
+    return GaussianMixture(
+        mean=torch.tensor([[-3.0], [0.0], [3.0]], dtype=torch.float64),
+        covariance=torch.full((3,), 0.25, dtype=torch.float64),
+    )
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def normal(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

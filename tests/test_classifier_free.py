@@ -1,0 +1,198 @@
+"""Classifier-free guidance: laws 11 and 12."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from conftest import normal
+from torch.testing import assert_close
+
+from ddpm import GaussianMixture, ancestral, ddim, linear_schedule, q_posterior
+from guidance import classifier_free_guidance
+
+T6 = torch.tensor([1, 20, 200, 500, 800, 1000])
+C6 = torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+@pytest.mark.parametrize("w", [-1.0, 0.0, 0.3, 2.0, 7.5])
+def test_eq_6_is_the_score_of_the_tilted_density(schedule, mixture, w):
+    """CFG Sec. 3.2: −√(1−ᾱ)·∇[log p(x_t|c) + w·log p(c|x_t)], the implicit classifier by autograd."""
+    x_t = normal((6, 2)).requires_grad_()
+    log_p = mixture.log_prob(schedule, x_t, T6, C6)
+    log_c = mixture.log_posterior(schedule, x_t, T6)[torch.arange(6), C6]
+    (score,) = torch.autograd.grad((log_p + w * log_c).sum(), x_t)
+    sigma = (1 - schedule.alpha_bar[T6]).sqrt()[:, None]
+    guided = classifier_free_guidance(mixture.eps(schedule), C6, w, null=3)
+    assert_close(guided(x_t.detach(), T6), -sigma * score, rtol=0, atol=1e-10)
+
+
+def test_the_implicit_classifier(schedule, mixture):
+    """∇log p(c|x_t) = −[ε(c) − ε(∅)]/√(1−ᾱ), from p(c|z) ∝ p(z|c)/p(z)."""
+    x_t = normal((6, 2)).requires_grad_()
+    log_c = mixture.log_posterior(schedule, x_t, T6)[torch.arange(6), C6]
+    (g,) = torch.autograd.grad(log_c.sum(), x_t)
+    sigma = (1 - schedule.alpha_bar[T6]).sqrt()[:, None]
+    eps, x = mixture.eps(schedule), x_t.detach()
+    assert_close(eps(x, T6, C6) - eps(x, T6), -sigma * g, rtol=0, atol=1e-11)
+
+
+def test_the_two_ways_to_write_the_scale(schedule, mixture):
+    """(1+w)·ε(c) − w·ε(∅) = ε(∅) + s·(ε(c) − ε(∅)) with s = 1 + w; 0 is off and −1 is ∅."""
+    x_t, eps = normal((6, 2)), mixture.eps(schedule)
+    eps_c, eps_null = eps(x_t, T6, C6), eps(x_t, T6)
+
+    def guided(w):
+        return classifier_free_guidance(eps, C6, w, null=3)(x_t, T6)
+
+    for w in (-1.0, 0.0, 0.5, 6.5):
+        s = 1 + w
+        assert_close(guided(w), eps_null + s * (eps_c - eps_null), rtol=0, atol=1e-12)
+    assert torch.equal(guided(0.0), eps_c)
+    assert_close(guided(1e-9), eps_c, rtol=0, atol=1e-7)  # no jump at 0
+    assert torch.equal(guided(-1.0), eps_null)
+    assert_close(guided(1.0) - eps_c, eps_c - eps_null)  # away from ∅, not towards it
+
+
+def test_log_snr_form_of_the_kernels(schedule):
+    """CFG Eq. 1–4 in λ = log(ᾱ/(1−ᾱ)) are the DDPM kernels, neighbours and strides alike."""
+    for visited in (range(1000, 0, -1), (1000, 900, 555, 20, 1)):
+        sub = schedule.subsequence(list(visited))
+        lam = (sub.alpha_bar / (1 - sub.alpha_bar)).log()[1:]  # λ_1 … λ_S
+        assert_close(lam.sigmoid(), sub.alpha_bar[1:])  # Eq. 1: α_λ² = 1/(1 + e^{−λ})
+        hi, lo = lam[:-1], lam[1:]  # λ' = less noise, λ = more
+        alpha_hi, alpha_lo = hi.sigmoid().sqrt(), lo.sigmoid().sqrt()
+        growth = -torch.expm1(lo - hi)  # 1 − e^{λ−λ'}
+        eq_2 = growth * (-lo).sigmoid()
+        assert_close(eq_2, sub.beta[2:], rtol=1e-7, atol=0)
+        n = len(lo)
+        x, z, i = normal((n, 1)), normal((n, 1), 1), torch.arange(2, n + 2)
+        mean, variance = q_posterior(sub, x, z, i)
+        shrink = (lo - hi).exp() * alpha_hi / alpha_lo
+        eq_3 = shrink * z.flatten() + growth * alpha_hi * x.flatten()
+        assert_close(mean.flatten(), eq_3, rtol=1e-7, atol=1e-10)
+        small = growth * (-hi).sigmoid()
+        assert_close(variance.flatten(), small, rtol=1e-7, atol=0)
+        for v, table in ((0.0, sub.posterior_variance), (1.0, sub.beta)):  # Eq. 4
+            assert_close(small ** (1 - v) * eq_2**v, table[2:], rtol=1e-7, atol=0)
+
+
+def counter_example():
+    """Bradley & Nakkiran: p(x) = N(0, 2), p(x|c) = N(0, 1), both exact."""
+    schedule = linear_schedule()
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    given, free = (
+        GaussianMixture(zero, torch.tensor([v], dtype=torch.float64)).eps(schedule)
+        for v in (1.0, 2.0)
+    )
+
+    def eps(x_t, t, c):
+        return torch.where((c == 0)[:, None], given(x_t, t), free(x_t, t))
+
+    return schedule, eps
+
+
+@pytest.mark.parametrize(
+    ("gamma", "by_ddim", "by_ddpm"),
+    [(1, 1.0, 1.0), (2, 0.5, 0.5833), (3, 0.25, 0.3875), (5, 0.0625, 0.2218)],
+)
+def test_guidance_does_not_sample_the_tilted_density(gamma, by_ddim, by_ddpm):
+    """Variances 2^{1−γ} under DDIM and (2 − 2^{2−2γ})/(2γ − 1) under ancestral sampling, where the
+    tilted target p(x|c)^γ·p(x)^{1−γ} has 2/(γ+1). The formulas hold for infinitely many steps from
+    infinite noise; T = 1000 comes within 1.5 %."""
+    schedule, eps = counter_example()
+    guided = classifier_free_guidance(eps, 0, gamma - 1, null=1)
+    assert math.isclose(by_ddim, 2 ** (1 - gamma))
+    assert math.isclose(by_ddpm, (2 - 2 ** (2 - 2 * gamma)) / (2 * gamma - 1), rel_tol=1e-3)
+    # DDIM is linear here: one image x_T = 1 tells the factor, and its square is the variance.
+    *_, last = ddim(schedule, guided, torch.ones(1, 1, dtype=torch.float64), clip=None)
+    assert math.isclose(last.x.item() ** 2, by_ddim, rel_tol=0.015)
+    n = 20_000
+    *_, last = ancestral(
+        schedule,
+        guided,
+        normal((n, 1)),
+        clip=None,
+        generator=torch.Generator().manual_seed(1),
+    )
+    variance = last.x.square().mean().item()
+    assert abs(variance - by_ddpm) < 5 * by_ddpm * (2 / n) ** 0.5 + 0.015 * by_ddpm
+    if gamma > 1:
+        tilted = 2 / (gamma + 1)
+        assert abs(variance - tilted) > 5 * tilted * (2 / n) ** 0.5
+
+
+class Spy:
+    """A conditional predictor that counts its calls and remembers what it was given."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, x_t, t, c):
+        self.calls.append((x_t.clone(), t.clone(), c.clone()))
+        return x_t * (1 + c.view(-1, *[1] * (x_t.ndim - 1)))
+
+
+def test_one_network_pass_of_twice_the_batch():
+    spy, x_t, t = Spy(), normal((3, 1, 2, 2)), torch.tensor([4, 5, 6])
+    c = torch.tensor([2, 0, 1])
+    out = classifier_free_guidance(spy, c, 2.0, null=9)(x_t, t)
+    ((x, times, labels),) = spy.calls
+    assert torch.equal(x, torch.cat([x_t, x_t])) and torch.equal(times, torch.cat([t, t]))
+    assert labels.tolist() == [2, 0, 1, 9, 9, 9]
+    factor = 3 * (1 + c.double()) - 2 * 10
+    assert_close(out, x_t * factor.view(-1, 1, 1, 1))
+
+
+def test_w_and_c_per_image():
+    spy, x_t, t = Spy(), normal((3, 2)), torch.tensor([4, 5, 6])
+    w = torch.tensor([0.0, 1.0, 5.0])
+    together = classifier_free_guidance(spy, torch.tensor([2, 0, 1]), w, null=3)(x_t, t)
+    for k, c in enumerate((2, 0, 1)):
+        one = slice(k, k + 1)
+        alone = classifier_free_guidance(spy, c, float(w[k]), null=3)(x_t[one], t[one])
+        assert_close(together[one], alone)
+    assert spy.calls[-1][2].tolist() == [1, 3] and spy.calls[-1][2].dtype == torch.int64
+
+
+def test_w_may_be_any_kind_of_number():
+    spy, x_t, t = Spy(), normal((2, 1)), torch.tensor([4, 5])
+    results = [
+        classifier_free_guidance(spy, 1, w, null=3)(x_t, t)
+        for w in (2, 2.0, torch.tensor(2.0), torch.tensor([2, 2]), torch.tensor([2.0]).squeeze())
+    ]
+    for a, b in itertools.pairwise(results):
+        assert torch.equal(a, b) and a.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"w": float("nan")}, "^w .*Ho & Salimans.*guidance_scale s is w"),
+        ({"w": float("inf")}, "^w .*Ho & Salimans"),
+        ({"w": torch.tensor([1.0, float("-inf")])}, "^w .*Ho & Salimans"),
+        ({"w": torch.ones(2, 1)}, "^w must be a finite number, or one for each"),
+        ({"w": torch.ones(2, dtype=torch.complex64)}, "^w "),
+        ({"c": 4}, r"^c must lie in 0\.\.3 \(3 is ∅\)"),
+        ({"c": -1}, r"^c must lie in 0\.\.3"),
+        ({"c": torch.tensor([0, 4])}, r"^c must lie in 0\.\.3"),
+        ({"c": torch.tensor([0.0, 1.0])}, "^c must be a class"),
+        ({"c": torch.tensor([True, False])}, "^c must be a class"),
+        ({"c": torch.tensor([[0], [1]])}, "^c must be a class"),
+        ({"null": 0}, "^null must be K"),
+        ({"null": True}, "^null must be K"),
+        ({"null": 2.0}, "^null must be K"),
+    ],
+)
+def test_bad_arguments_are_named_at_once(arguments, message):
+    call = {"c": 1, "w": 1.0, "null": 3, **arguments}
+    with pytest.raises(ValueError, match=message):
+        classifier_free_guidance(Spy(), call["c"], call["w"], null=call["null"])
+
+
+@pytest.mark.parametrize("arguments", [{"w": torch.ones(3)}, {"c": torch.tensor([0, 1, 2])}])
+def test_lengths_that_do_not_match_the_batch(arguments):
+    call = {"c": 1, "w": 1.0, **arguments}
+    guided = classifier_free_guidance(Spy(), call["c"], call["w"], null=3)
+    with pytest.raises(ValueError, match=r"^[cw] must be one number or one per image, \(2,\)"):
+        guided(normal((2, 1)), torch.tensor([1, 2]))

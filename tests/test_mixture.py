@@ -1,0 +1,146 @@
+"""The oracle itself, against torch.distributions, autograd and a grid: law 8."""
+
+import math
+
+import pytest
+import torch
+from conftest import normal
+from torch import distributions as D
+from torch.testing import assert_close
+
+from ddpm import GaussianMixture, linear_schedule
+
+TIMES = torch.tensor([0, 1, 20, 300, 700, 1000])
+
+
+def by_distributions(mixture, schedule, t):
+    """p_t(x|k) for one t, from covariances instead of an eigenbasis."""
+    alpha_bar = schedule.alpha_bar[t]
+    covariance = torch.einsum("kij,kj,klj->kil", mixture.U, mixture.lam, mixture.U)
+    identity = torch.eye(2, dtype=torch.float64)
+    return D.MultivariateNormal(
+        alpha_bar.sqrt() * mixture.mean, alpha_bar * covariance + (1 - alpha_bar) * identity
+    )
+
+
+@pytest.mark.parametrize("t", TIMES.tolist())
+def test_densities_match_torch_distributions(schedule, mixture, t):
+    x_t = normal((7, 2))
+    batch_t = torch.full((7,), t)
+    components = by_distributions(mixture, schedule, t)
+    weight = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+    whole = D.MixtureSameFamily(D.Categorical(weight), components)
+    assert_close(mixture.log_prob(schedule, x_t, batch_t), whole.log_prob(x_t), rtol=0, atol=1e-11)
+    joint = components.log_prob(x_t[:, None]) + weight.log()
+    for k in range(3):
+        c = torch.full((7,), k)
+        log_p = mixture.log_prob(schedule, x_t, batch_t, c)
+        assert_close(log_p, components.log_prob(x_t[:, None])[:, k], rtol=0, atol=1e-11)
+    posterior = joint.exp() / joint.exp().sum(1, keepdim=True)
+    actual = mixture.log_posterior(schedule, x_t, batch_t).exp()
+    assert_close(actual, posterior, rtol=0, atol=1e-11)
+
+
+def test_the_covariance_given_is_the_one_used(mixture):
+    root = torch.tensor([[0.5, 0.0], [0.3, 0.4]], dtype=torch.float64)
+    rebuilt = mixture.U[0] @ mixture.lam[0].diag() @ mixture.U[0].mT
+    assert_close(rebuilt, root @ root.mT)
+
+
+def test_noise_is_the_scaled_score(schedule, mixture):
+    """ADM Eq. 11. The other road: autograd of the log-density, no formula for ε anywhere."""
+    t = TIMES[1:].repeat_interleave(4)
+    for c in (None, torch.arange(len(t)) % 4):  # 3 is ∅
+        x_t = normal((len(t), 2)).requires_grad_()
+        log_p = mixture.log_prob(schedule, x_t, t, c)
+        (score,) = torch.autograd.grad(log_p.sum(), x_t)
+        sigma = (1 - schedule.alpha_bar[t]).sqrt()[:, None]
+        eps = mixture.eps(schedule)(x_t, t, c).detach()
+        assert_close(eps, -sigma * score, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("t", [1, 100, 600, 1000])
+def test_noise_is_the_conditional_mean_on_a_grid(schedule, line, t):
+    """E[ε|x_t] by a sum over ε: p(ε|x_t) ∝ N(ε; 0, 1)·p_0((x_t − √(1−ᾱ)·ε)/√ᾱ)."""
+    alpha_bar = float(schedule.alpha_bar[t])
+    x_t = torch.tensor([[-2.2], [0.4], [1.7]], dtype=torch.float64)
+    # one sum over x_0, where p_0 lives, since ε = (x_t − √ᾱ·x_0)/√(1−ᾱ) is linear in it
+    x_0 = torch.linspace(-8, 8, 400_001, dtype=torch.float64)
+    p_0 = sum((-0.5 * (x_0 - m) ** 2 / 0.25).exp() for m in (-3, 0, 3))
+    eps = (x_t - math.sqrt(alpha_bar) * x_0) / math.sqrt(1 - alpha_bar)
+    p = p_0 * (-0.5 * eps**2).exp()
+    expected = (p * eps).sum(1) / p.sum(1)
+    actual = line.eps(schedule)(x_t, torch.full((3,), t))
+    assert_close(actual.flatten(), expected, rtol=0, atol=1e-9)
+
+
+def test_null_is_the_posterior_mean_of_the_classes(schedule, mixture):
+    """CFG Sec. 3.2: ε(∅) = Σ_c p(c|x_t)·ε(c), with both sides from autograd."""
+    x_t, t = normal((6, 2)), TIMES[[1, 2, 3, 4, 5, 3]]
+    eps, posterior = mixture.eps(schedule), mixture.log_posterior(schedule, x_t, t).exp()
+    total = sum(posterior[:, k, None] * eps(x_t, t, torch.full((6,), k)) for k in range(3))
+    assert_close(eps(x_t, t), total, rtol=0, atol=1e-12)
+    assert_close(eps(x_t, t), eps(x_t, t, torch.full((6,), mixture.null_token)))
+
+
+def test_samples_have_the_moments(mixture, generator):
+    n = 200_000
+    x_0, c = mixture.sample(n, generator)
+    for k, p in enumerate((0.2, 0.5, 0.3)):
+        assert abs((c == k).double().mean() - p) < 5 * (p * (1 - p) / n) ** 0.5
+        x = x_0[c == k]
+        covariance = mixture.U[k] @ mixture.lam[k].diag() @ mixture.U[k].mT
+        error = (x.mean(0) - mixture.mean[k]).abs()
+        assert (error < 5 * (covariance.diag() / len(x)).sqrt()).all()
+        spread = covariance.diag()
+        sigma = ((covariance**2 + spread[:, None] * spread) / len(x)).sqrt()
+        assert ((x.T.cov() - covariance).abs() < 5 * sigma).all()
+
+
+def test_images_are_vectors_in_another_shape(generator):
+    schedule = linear_schedule()
+    mean = normal((2, 12))
+    covariance = torch.tensor([0.3, 0.5], dtype=torch.float64)
+    as_vectors = GaussianMixture(mean, covariance)
+    as_images = GaussianMixture(mean.view(2, 3, 2, 2), covariance)
+    as_matrices = GaussianMixture(mean, covariance[:, None, None] * torch.eye(12))
+    x, c = as_images.sample(5, generator)
+    assert x.shape == (5, 3, 2, 2) and c.shape == (5,)
+    t = torch.tensor([1, 50, 300, 800, 1000])
+    flat = x.flatten(1)
+    image = as_images.eps(schedule)(x, t, c)
+    assert image.shape == x.shape
+    for other in (as_vectors, as_matrices):
+        assert_close(image.flatten(1), other.eps(schedule)(flat, t, c), rtol=0, atol=1e-11)
+        assert_close(
+            as_images.log_prob(schedule, x, t),
+            other.log_prob(schedule, flat, t),
+            rtol=1e-11,
+            atol=0,
+        )
+
+
+def test_float32_images_are_answered_in_float32(mixture):
+    x_t = normal((2, 2)).float()
+    eps = mixture.eps(linear_schedule())(x_t, torch.tensor([3, 900]))
+    assert eps.dtype == torch.float32
+
+
+def test_bad_arguments_are_named(mixture):
+    schedule, eye = linear_schedule(), torch.eye(2)
+    mean = torch.zeros(3, 2)
+    with pytest.raises(ValueError, match="^covariance must be"):
+        GaussianMixture(mean, torch.ones(2))
+    with pytest.raises(ValueError, match="^covariance must be positive"):
+        GaussianMixture(mean, torch.stack([eye, eye, -eye]))
+    with pytest.raises(ValueError, match="^covariance must be positive"):
+        GaussianMixture(mean, torch.tensor([1.0, 0.0, 1.0]))
+    with pytest.raises(ValueError, match="^weight"):
+        GaussianMixture(mean, torch.ones(3), torch.tensor([1.0, 0.0, 1.0]))
+    with pytest.raises(ValueError, match="^weight"):
+        GaussianMixture(mean, torch.ones(3), torch.ones(2))
+    with pytest.raises(ValueError, match="^x_t"):
+        mixture.eps(schedule)(torch.zeros(2, 3), torch.tensor([1, 2]))
+    for c in ([0, 4], [-1, 0], [0]):
+        with pytest.raises(ValueError, match="^c must"):
+            mixture.eps(schedule)(normal((2, 2)), torch.tensor([1, 2]), torch.tensor(c))

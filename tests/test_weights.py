@@ -1,0 +1,109 @@
+"""Weights files: what comes back is what went in, and what is broken is said."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ddpm import Schedule, cosine_schedule
+from unet import NoisyClassifier, UNet, load, save
+
+TINY = {"size": 8, "width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "classes": 3}
+
+
+@pytest.fixture
+def path(tmp_path):
+    model = UNet(**TINY)
+    for p in model.parameters():
+        p.data.normal_()
+    save(tmp_path / "unet.safetensors", model, {"schedule": cosine_schedule(50).info, "data": "x"})
+    return tmp_path / "unet.safetensors"
+
+
+@pytest.mark.parametrize("kind", [UNet, NoisyClassifier])
+def test_round_trip(tmp_path, kind):
+    model = kind(**TINY, dropout=0.3).eval()
+    for p in model.parameters():
+        p.data.normal_()
+    info = {"schedule": cosine_schedule(50).info, "classes": ["a", "b", "∅?"], "data": "x"}
+    save(tmp_path / "deep" / "m.safetensors", model, info)
+    again, read = load(str(tmp_path / "deep" / "m.safetensors"))
+    assert type(again) is kind and not again.training
+    assert read["architecture"] == model.architecture
+    assert {k: read[k] for k in info} == info
+    assert torch.equal(Schedule.from_info(read["schedule"]).beta, cosine_schedule(50).beta)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([1, 50])
+    assert torch.equal(model(x, t), again(x, t))
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["m.safetensors"]  # no leftovers
+
+
+def test_half_precision_weights_are_read_as_float32(path):
+    info = {"info": json.dumps(load(path)[1])}
+    save_file({k: v.half() for k, v in load_file(path).items()}, path, info)
+    model, _ = load(path)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def rewrite(path, change_tensors=lambda t: t, change_info=lambda i: i):
+    tensors, info = load_file(path), load(path)[1]
+    save_file(change_tensors(tensors), path, {"info": json.dumps(change_info(info))})
+
+
+def without(tensors, name):
+    return {k: v for k, v in tensors.items() if k != name}
+
+
+def test_files_that_are_not_what_they_say(path, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no weights file at"):
+        load(tmp_path / "nothing.safetensors")
+    with pytest.raises(FileNotFoundError, match="no weights file at"):
+        load(tmp_path)
+    whole = path.read_bytes()
+    for broken in (b"", b"x" * 100, whole[: len(whole) // 2], whole[:20], pickle.dumps({"a": 1})):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match="not a whole safetensors file"):
+            load(path)
+    path.write_bytes(whole)
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="does not name an architecture"):
+        load(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change_tensors", "change_info", "message"),
+    [
+        (lambda t: without(t, "out.bias"), lambda i: i, "out.bias is missing"),
+        (lambda t: {**t, "extra": torch.zeros(2)}, lambda i: i, "extra is .*instead of absent"),
+        (lambda t: {**t, "out.bias": torch.zeros(7)}, lambda i: i, "out.bias is"),
+        (
+            lambda t: {**t, "out.bias": torch.full((1,), float("nan"))},
+            lambda i: i,
+            "not finite, in out.bias",
+        ),
+        (
+            lambda t: t,
+            lambda i: {**i, "architecture": {**i["architecture"], "width": 16}},
+            "another architecture",
+        ),
+        (
+            lambda t: t,
+            lambda i: {**i, "architecture": {**i["architecture"], "size": 7}},
+            "can't be built",
+        ),
+        (
+            lambda t: t,
+            lambda i: {**i, "architecture": {**i["architecture"], "depth": 7}},
+            "can't be built",
+        ),
+        (lambda t: t, lambda i: {**i, "architecture": {"name": "GPT"}}, "does not name"),
+        (lambda t: t, lambda i: ["no", "dict"], "does not name"),
+    ],
+)
+def test_headers_and_tensors_that_do_not_fit(path, change_tensors, change_info, message):
+    rewrite(path, change_tensors, change_info)
+    with pytest.raises(ValueError, match=message):
+        load(path)
