@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from guidance.command import Parser, run
+
 KINDS = {
     "none": "sample from ε_θ(x_t, c) as it is (DDPM Alg. 2, DDIM Eq. 12)",
     "classifier": "follow the gradient of the noisy classifier (ADM Eq. 14)",
@@ -16,9 +18,9 @@ KINDS = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line. Flags that take a list draw one row for each value, from the same noise."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m guidance",
         description="Draw a labelled grid of samples from trained weights, with one guidance.",
     )
@@ -92,18 +94,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of the user's are one line on stderr and exit code 2."""
     args = parser().parse_args(arguments)
-    try:
-        draw(args)
-    except (ValueError, OSError) as error:
-        print(f"python -m guidance: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: no picture was written", file=sys.stderr)
-        return 130
-    return 0
+    return run("python -m guidance", lambda: draw(args))
 
 
-def draw(args: argparse.Namespace) -> None:
+def draw(args: argparse.Namespace) -> int:
     """Sample row by row and write the picture. ValueError or OSError with one clear line."""
     import torch
 
@@ -146,6 +140,7 @@ def draw(args: argparse.Namespace) -> None:
     if args.gif:
         save_gif(out.with_suffix(".gif"), join_rows(processes), len(labels))
         print(out.with_suffix(".gif"))
+    return 0
 
 
 def _swept(args: argparse.Namespace, names: list[str]) -> dict[str, Sequence[Any]]:

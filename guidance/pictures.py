@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -63,7 +64,7 @@ def save_gif(path: Path, steps: Sequence[Step], rows: int, milliseconds: int = 8
         halves = [rearrange(x, "(r n) c h w -> r n c h w", r=rows) for x in (step.x, step.x_0)]
         gap = torch.ones(halves[0].shape[0], 1, *halves[0].shape[2:])
         picture = _grid(torch.cat([halves[0].cpu(), gap, halves[1].cpu()], dim=1))
-        image = Image.fromarray((picture * 255).round().byte().numpy())
+        image = Image.fromarray((picture * 255).round().astype("uint8"))
         scale = max(1, 320 // image.height)
         size = (image.width * scale, image.height * scale)
         frames.append(image.resize(size, Image.Resampling.NEAREST))
@@ -80,8 +81,8 @@ def join_rows(processes: Sequence[Sequence[Step]]) -> list[Step]:
     ]
 
 
-def _grid(images: Tensor) -> Tensor:
+def _grid(images: Tensor) -> np.ndarray:
     """(R, n, C, H, W) in [-1, 1] -> (height, width, 3) in [0, 1], one pixel of white between."""
     flat = rearrange(images.detach().float().cpu().clamp(-1, 1), "r n c h w -> (r n) c h w")
     grid = make_grid((flat + 1) / 2, nrow=images.shape[1], padding=1, pad_value=1.0)
-    return rearrange(grid, "c h w -> h w c")
+    return rearrange(grid, "c h w -> h w c").numpy()

@@ -1,4 +1,4 @@
-"""Shared oracles. Everything here is float64: the tolerances of the tests are those of its arithmetic."""
+"""Shared oracles, all in float64: the tolerances of the tests are those of its arithmetic."""
 
 import pytest
 import torch

@@ -17,7 +17,7 @@ C6 = torch.tensor([0, 1, 2, 0, 1, 2])
 
 @pytest.mark.parametrize("w", [-1.0, 0.0, 0.3, 2.0, 7.5])
 def test_eq_6_is_the_score_of_the_tilted_density(schedule, mixture, w):
-    """CFG Sec. 3.2: −√(1−ᾱ)·∇[log p(x_t|c) + w·log p(c|x_t)], the implicit classifier by autograd."""
+    """CFG Sec. 3.2: −√(1−ᾱ)·∇[log p(x_t|c) + w·log p(c|x_t)] by autograd."""
     x_t = normal((6, 2)).requires_grad_()
     log_p = mixture.log_prob(schedule, x_t, T6, C6)
     log_c = mixture.log_posterior(schedule, x_t, T6)[torch.arange(6), C6]

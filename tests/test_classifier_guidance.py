@@ -1,4 +1,4 @@
-"""ADM's classifier guidance: laws 9 and 10, and what Alg. 1 and Eq. 14 have to do with each other."""
+"""ADM's classifier guidance: laws 9 and 10, and how Alg. 1 and Eq. 14 hang together."""
 
 import itertools
 import math

@@ -126,7 +126,7 @@ def test_a_window_per_image_is_as_many_runs(world):
 
 
 def test_the_positive_class_as_its_own_negative_is_plain_conditional(world):
-    schedule, eps, x_T = world
+    eps = world[1]
     own = states(world, negative(world, negative=P))
     plain = states(world, lambda x_t, t: eps(x_t, t, torch.full((4,), P)))
     for a, b in zip(own, plain, strict=True):

@@ -5,34 +5,36 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from guidance.command import run
 from train.config import MAY_CHANGE, Config, from_flags, parser
+
+if TYPE_CHECKING:
+    from train.data import Dataset
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of the user's are one line on stderr and exit code 2."""
     flags = vars(parser().parse_args(arguments))
     resume, overwrite = flags.pop("resume"), flags.pop("overwrite")
-    try:
+
+    def command() -> int:
         config = from_flags(flags)
         if resume:
             config = _resumed(config, flags)
         return _train(config, resume, overwrite)
-    except (ValueError, OSError) as error:
-        print(f"python -m train: error: {error}", file=sys.stderr)
-        return 2
+
+    return run("python -m train", command)
 
 
 def _train(config: Config, resume: bool, overwrite: bool) -> int:
     import torch
 
     from ddpm import cosine_schedule, linear_schedule
-    from guidance.models import load_models
     from train import report
     from train.data import load_data
     from train.device import choose_device
-    from train.judge import SVMJudge, class_samples
     from train.loop import Diverged, Interrupted, fit
     from train.objectives import classifier_loss, unet_loss
     from unet import NoisyClassifier, UNet, save
@@ -65,7 +67,7 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
         "levels": data.levels,
         "classes": data.classes,
         "schedule": schedule.info,
-        "config": dataclasses.asdict(config),
+        "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE},
     }
     parameters = sum(p.numel() for p in unet.parameters())
     print(
@@ -95,33 +97,39 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
         print(f"\npython -m train: error: {error}", file=sys.stderr)
         return 1
 
-    made = [run / name for name in ("unet.safetensors", "unet-raw.safetensors")]
-    with_classifier = config.classifier_steps > 0
-    models = load_models(run, classifier=with_classifier, device=device)
+    _report(run, config, data)
+    return 0
+
+
+def _report(run: Path, config: Config, data: "Dataset") -> None:
+    """The pictures, drawn from the weights files as anybody else would, and the judge's number."""
+    from guidance.models import load_models
+    from train import report
+    from train.judge import SVMJudge, class_samples
+
+    with_classifier, S = config.classifier_steps > 0, config.sampling_steps
+    models = load_models(run, classifier=with_classifier, device=data.images.device)
+    made = ["unet.safetensors", "unet-raw.safetensors", "loss.png", "samples.png", "reverse.gif"]
     report.loss_curves(run / "loss.png", run / "log.jsonl")
-    report.samples(run / "samples.png", models, (0, 1, 3), 6, config.sampling_steps)
-    report.reverse_process(run / "reverse.gif", models, 1.0, 6, config.sampling_steps)
-    made += [run / name for name in ("loss.png", "samples.png", "reverse.gif")]
+    report.samples(run / "samples.png", models, (0, 1, 3), 6, S)
+    report.reverse_process(run / "reverse.gif", models, 1.0, 6, S)
     if models.classifier is not None:
-        accuracy = report.classifier_accuracy(models.classifier, schedule, data)
+        accuracy = report.classifier_accuracy(models.classifier, models.schedule, data)
         _log(run, {"phase": "classifier", "accuracy over t": accuracy})
         report.accuracy_over_t(run / "accuracy.png", accuracy, len(data.classes))
-        report.every_guidance(run / "guidance.png", models, config.sampling_steps)
-        made += [run / name for name in ("classifier.safetensors", "accuracy.png", "guidance.png")]
-    for path in made:
-        print(path)
+        report.every_guidance(run / "guidance.png", models, S)
+        made += ["classifier.safetensors", "accuracy.png", "guidance.png"]
+    for name in made:
+        print(run / name)
     if data.name == "digits":
         judge = SVMJudge(data)
-        x, c = class_samples(
-            models.unet, schedule, w=1.0, per_class=50, steps=config.sampling_steps, seed=1
-        )
+        x, c = class_samples(models.unet, models.schedule, w=1.0, per_class=50, steps=S, seed=1)
         share, real = judge.accuracy(x, c), judge.accuracy_on_real()
         _log(run, {"phase": "judge", "w": 1.0, "class accuracy": share, "on real digits": real})
         print(
             f"class accuracy at w = 1: {share:.3f} "
             f"({len(x)} samples; SVM on real digits: {real:.3f})"
         )
-    return 0
 
 
 def _prepare(run: Path, config: Config, resume: bool, overwrite: bool) -> None:

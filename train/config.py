@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from guidance.command import Parser
+
 
 def _flag(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
@@ -82,17 +84,16 @@ PRESETS = {
     ),
 }
 
-# These may change when a run is taken up again; everything else decides what is being trained.
+# Where and how it runs: may change when a run is taken up again, and is no part of the weights.
 MAY_CHANGE = {"device", "data_dir", "log_every", "sample_every", "sampling_steps", "out"}
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The flags of `python -m train`: one for each field of Config."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m train",
         description="Train ε_θ and the noisy classifier p_φ, then draw samples by every guidance.",
         epilog="Ctrl-C saves the state; the same command with --resume goes on from it.",
-        allow_abbrev=False,
     )
     for f in dataclasses.fields(Config):
         values = [getattr(preset, f.name) for preset in PRESETS.values()]

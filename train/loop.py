@@ -101,7 +101,7 @@ def fit(
                         f" is {state_file}. A smaller --lr or --precision float32 may help"
                     )
                 bar.set_postfix(loss=f"{mean:.4f}")
-                if step % config.log_every == 0:
+                if step % config.log_every == 0 or step == steps:
                     line = {"phase": name, "step": step, "loss": mean}
                     line["lr"] = scheduler.get_last_lr()[0]
                     line["seconds"] = round(time.perf_counter() - start, 2)

@@ -89,8 +89,8 @@ def accuracy_over_t(path: Path, accuracy: dict[int, float], K: int) -> None:
 def every_guidance(path: Path, models: Models, steps: int, n: int = 6, removed: int = 3) -> None:
     """None, classifier, classifier-free, and the removal of a class by several start steps.
 
-    Columns share their noise. On the right the noise is chosen: the first n draws of which plain
-    unconditional sampling makes the class that the negative then removes.
+    Columns share their noise. On the right it is chosen: the n of 30·n draws whose plain
+    unconditional samples p_φ is surest to be of the class that the negative then removes.
     """
     unet, classifier, schedule = models.unet, models.classifier, models.schedule
     assert classifier is not None
@@ -117,8 +117,8 @@ def every_guidance(path: Path, models: Models, steps: int, n: int = 6, removed: 
     plain = final(unet, noise)
     zero = torch.zeros(len(plain), dtype=torch.int64, device=plain.device)
     with torch.no_grad():
-        is_removed = classifier(plain, zero).argmax(1) == removed
-    chosen = noise[is_removed][:n]
+        sure = classifier(plain, zero).log_softmax(1)[:, removed]
+    chosen = noise[sure.topk(n).indices]
     start_steps = [steps, *(round(0.8 * steps * k / (K - 2)) for k in range(K - 2, -1, -1))]
     visited = [*timesteps(schedule.T, steps), 0]
     start = torch.tensor([visited[k] for k in start_steps]).repeat_interleave(len(chosen))

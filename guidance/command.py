@@ -1,0 +1,28 @@
+"""What the project's commands share: bad input is one line on stderr and exit code 2."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without the usage text in front of an error, and without abbreviated flags."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (--help shows every flag)\n")
+
+
+def run(prog: str, command: Callable[[], int]) -> int:
+    """The exit code of command(); ValueError and OSError are the user's, and become one line."""
+    try:
+        return command()
+    except (ValueError, OSError) as error:
+        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return 130

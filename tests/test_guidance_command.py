@@ -1,0 +1,236 @@
+"""`python -m guidance`: from a weights directory to a labelled picture."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from ddpm import cosine_schedule, linear_schedule
+from guidance.__main__ import main
+from guidance.models import load_models
+from guidance.sampling import Request, Sampler, sample
+from unet import NoisyClassifier, UNet, save
+
+TINY = {"size": 8, "width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "classes": 3}
+INFO = {"schedule": linear_schedule(100).info, "data": "digits", "classes": ["ant", "bee", "cat"]}
+INFO["schedule"]["beta_T"] = 0.2
+
+
+def perturbed(kind, **kwargs):
+    torch.manual_seed(0)
+    model = kind(**{**TINY, **kwargs})
+    for p in model.parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    return model
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights")
+    save(path / "unet.safetensors", perturbed(UNet), INFO)
+    save(path / "classifier.safetensors", perturbed(NoisyClassifier), INFO)
+    return path
+
+
+def guide(kind, weights, out, *flags):
+    base = [kind, "--weights", str(weights), "--out", str(out), "--n", "4"]
+    if "--steps" not in flags:
+        base += ["--steps", "6"]
+    return main([*base, *map(str, flags)])
+
+
+COMMANDS = {
+    "none": ("none", [], 3),
+    "null": ("none", ["--class", "null"], 1),
+    "classifier": ("classifier", ["--scale", "0,2"], 6),
+    "conditional": ("classifier", ["--class", "bee", "--conditional"], 1),
+    "mean shift": ("classifier", ["--mean-shift", "--sampler", "ancestral"], 3),
+    "classifier-free": ("classifier-free", ["--w", "0,1,3", "--class", "cat"], 3),
+    "ancestral": ("classifier-free", ["--sampler", "ancestral", "--variance", "beta"], 3),
+    "negative": ("negative", ["--negative", "1", "--start-step", "0,2,6"], 3),
+    "window": ("negative", ["--negative", "ant,bee", "--class", "2", "--stop-step", "3"], 2),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_guidance_draws_its_rows(weights, tmp_path, capsys, name):
+    kind, flags, rows = COMMANDS[name]
+    out = tmp_path / "deep" / "picture.png"
+    assert guide(kind, weights, out, *flags, "--gif") == 0
+    printed = capsys.readouterr().out
+    assert f"{out}: {rows} rows of 4 images in" in printed
+    assert str(out.with_suffix(".gif")) in printed
+    with Image.open(out) as picture:
+        assert picture.format == "PNG" and min(picture.size) > 100
+    with Image.open(out.with_suffix(".gif")) as gif:
+        assert gif.n_frames == 6
+        width, height = (2 * 4 + 1) * 9 + 1, rows * 9 + 1  # x_t, a gap, x̂_0
+        assert gif.width * height == gif.height * width
+
+
+def test_the_same_seed_draws_the_same_bytes(weights, tmp_path):
+    flags = ["--negative", "1", "--sampler", "ancestral", "--class", "0"]
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert guide("negative", weights, tmp_path / f"{name}.png", *flags, "--seed", seed) == 0
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def final(weights, request, sampler, seed=0):
+    *_, last = sample(load_models(weights, classifier=True), request, sampler, 4, seed)
+    return last.x
+
+
+@pytest.mark.parametrize("sampler", [Sampler(steps=6), Sampler("ancestral", 6), Sampler(eta=0.7)])
+def test_rows_share_their_noise(weights, sampler):
+    """What a flag leaves as it is stays so, bit for bit: w = 0 is none, a late start is CFG."""
+    S = sampler.steps
+    plain = final(weights, Request("none", 1), sampler)
+    assert torch.equal(plain, final(weights, Request("none", 1), sampler))
+    assert torch.equal(final(weights, Request("classifier-free", 1, w=0.0), sampler), plain)
+    for scale in (0.0, 2.0):
+        guided = final(weights, Request("classifier", 1, scale=scale, conditional=True), sampler)
+        assert torch.equal(guided, plain) == (scale == 0)
+    free = final(weights, Request("classifier-free", 1, w=2.0), sampler)
+    for start, same in ((S, True), (0, False), (S // 2, False)):
+        late = final(weights, Request("negative", 1, 2, w=2.0, start_step=start), sampler)
+        assert torch.equal(late, free) == same
+    null = final(weights, Request("classifier", 1, scale=0.0), sampler)
+    assert torch.equal(null, final(weights, Request("none", 3), sampler))  # it guides ε(∅)
+
+
+def test_mean_shift_is_another_algorithm(weights):
+    sampler = Sampler("ancestral", 6)
+    by_eq_14, by_shift, off = (
+        final(weights, Request("classifier", 1, scale=s, mean_shift=m), sampler)
+        for s, m in ((2.0, False), (2.0, True), (0.0, True))
+    )
+    assert not torch.equal(by_eq_14, by_shift) and not torch.equal(by_shift, off)
+    assert torch.equal(off, final(weights, Request("none", 3), sampler))
+
+
+def test_eta_and_variance_reach_the_sampler(weights):
+    request = Request("none", 0)
+    outcomes = [
+        final(weights, request, s)
+        for s in (
+            Sampler(steps=6),
+            Sampler(steps=6, eta=0.5),
+            Sampler("ancestral", 6),
+            Sampler("ancestral", 6, variance="beta"),
+        )
+    ]
+    for k, one in enumerate(outcomes):
+        assert not any(torch.equal(one, other) for other in outcomes[k + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "message"),
+    [
+        ("none", "--class 4", "--class must be among ant, bee, cat, or a number in 0..3 (3 is ∅)"),
+        ("none", "--class dog", "--class must be among ant, bee, cat"),
+        ("none", "--class -1", "--class must be among ant, bee, cat"),
+        ("none", "--w 3", "unrecognized arguments: --w 3"),
+        ("none", "--steps 0", "steps must be an integer in 1..100 (T), got 0"),
+        ("none", "--steps 101", "steps must be an integer in 1..100 (T), got 101"),
+        ("none", "--n 0", "--n must be at least 1, got 0"),
+        ("none", "--seed -1", "--seed must lie in 0..2^63−2, got -1"),
+        ("none", "--eta nan", "eta must be a number"),
+        ("none", "--eta 99", "eta must be a number"),
+        ("none", "--eta 1 --sampler ancestral", "--eta needs --sampler ddim"),
+        ("none", "--sampler euler", "argument --sampler: invalid choice: 'euler'"),
+        ("none", "--device tpu9", "--device tpu9"),
+        ("none", "--out picture.jpg", "--out must end in .png, got picture.jpg"),
+        ("classifier", "--class null", "--class must name a class for classifier guidance, got ∅"),
+        ("classifier", "--scale nan", "scale must be a finite number"),
+        ("classifier", "--scale x", "argument --scale: must be numbers with commas between"),
+        ("classifier", "--mean-shift", "--mean-shift needs --sampler ancestral"),
+        ("classifier-free", "--w inf", "w must be a finite number"),
+        ("classifier-free", "--w 1,,2", "argument --w: must be numbers with commas between"),
+        ("negative", "", "the following arguments are required: --negative"),
+        ("negative", "--negative 9", "--negative must be among"),
+        ("negative", "--negative 1 --start-step 7", "--start-step must lie in 0..6"),
+        ("negative", "--negative 1 --start-step x", "argument --start-step: must be integers"),
+        ("negative", "--negative 1 --stop-step 7", "--stop-step must lie in 0..6"),
+        (
+            "negative",
+            "--negative 1 --start-step 4 --stop-step 3",
+            "--start-step must not come after --stop-step",
+        ),
+    ],
+)
+def test_bad_flags_are_one_line_and_exit_code_2(weights, tmp_path, capsys, kind, flags, message):
+    out = tmp_path / "picture.png"
+    try:
+        code = guide(kind, weights, out, *flags.split())
+    except SystemExit as stop:
+        code = stop.code
+    error = capsys.readouterr().err
+    assert code == 2 and message in error, error
+    assert error.strip().count("\n") == 0 and error.startswith("python -m guidance")
+    assert not out.exists()
+
+
+def broken(weights, tmp_path, **changes):
+    """A copy of the weights with the classifier's info or architecture changed."""
+    models = load_models(weights, classifier=True)
+    save(tmp_path / "unet.safetensors", models.unet, INFO)
+    shape = {k: v for k, v in changes.items() if k in ("size", "channels", "attention")}
+    info = {k: v for k, v in changes.items() if k not in shape}
+    classifier = perturbed(NoisyClassifier, **shape)
+    save(tmp_path / "classifier.safetensors", classifier, {**INFO, **info})
+    return tmp_path
+
+
+def test_a_directory_without_what_is_needed(weights, tmp_path, capsys):
+    out = tmp_path / "picture.png"
+    assert guide("none", tmp_path / "nowhere", out) == 2
+    assert "no unet.safetensors in --weights" in capsys.readouterr().err
+    (tmp_path / "unet.safetensors").write_bytes((weights / "unet.safetensors").read_bytes())
+    assert guide("none", tmp_path, out) == 0
+    assert guide("classifier", tmp_path, out) == 2
+    error = capsys.readouterr().err
+    assert "no classifier.safetensors" in error and "python -m train --preset digits" in error
+    (tmp_path / "unet.safetensors").write_bytes((weights / "classifier.safetensors").read_bytes())
+    assert guide("none", tmp_path, out) == 2
+    assert "holds a NoisyClassifier, not a UNet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": cosine_schedule(100).info}, "was trained with another schedule"),
+        ({"classes": ["a", "b", "c"]}, "was trained with another classes than"),
+        ({"size": 16, "attention": (8,)}, "takes images of size 16, the U-Net of 8"),
+        ({"channels": 3}, "takes images of channels 3, the U-Net of 1"),
+    ],
+)
+def test_a_classifier_that_does_not_fit_the_network(weights, tmp_path, capsys, changes, message):
+    assert guide("classifier", broken(weights, tmp_path, **changes), tmp_path / "p.png") == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"data": "digits"}, "does not say its schedule and classes"),
+        ({**INFO, "classes": ["a"]}, "names 1 classes for K = 3"),
+        ({**INFO, "schedule": {"name": "sine"}}, "info['name'] must be one of"),
+    ],
+)
+def test_weights_that_do_not_say_enough(tmp_path, capsys, info, message):
+    save(tmp_path / "unet.safetensors", perturbed(UNet), info)
+    assert guide("none", tmp_path, tmp_path / "p.png") == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["guidance", "train", "train.evaluate"])
+def test_help_from_the_shell(command):
+    done = subprocess.run(
+        [sys.executable, "-m", command, "--help"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith(f"usage: python -m {command}")
