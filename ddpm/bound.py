@@ -38,8 +38,9 @@ def variational_bound(
     """L = E_q[ KL(q(x_T|x_0) ‖ p(x_T)) + Σ_{t>1} KL(q(x_{t−1}|x_t, x_0) ‖ p_θ(x_{t−1}|x_t))
              − log p_θ(x_0|x_1) ]
 
-    DDPM Eq. 5 with Σ_θ = σ_t²·I, σ_t² = β_t ("beta") or β̃_t ("posterior"; β̃_1 = 0 cannot
-    decode, so σ_1² = β̃_2 as in DDPM's experiments). One ε per image and t: T calls of eps.
+    DDPM Eq. 3, 5, 16 (three ways to write it), here Eq. 5. Σ_θ = σ_t²·I with σ_t² = β_t ("beta")
+    or β̃_t ("posterior"; β̃_1 = 0 can't decode, so σ_1² = β̃_2, as in DDPM's experiments).
+    One ε per image and t, so T calls of eps.
     x_0: (B, ...) on the grid of `levels` values in [-1, 1]. Returns a Bound in bits/dim.
     """
     if variance not in ("beta", "posterior"):
@@ -74,8 +75,8 @@ def variational_bound(
 def gaussian_kl(q_mean: Tensor, q_variance: Tensor, p_mean: Tensor, p_variance: Tensor) -> Tensor:
     """KL(N(m_q, v_q) ‖ N(m_p, v_p)) = ½·(log(v_p/v_q) + v_q/v_p − 1 + (m_q − m_p)²/v_p)
 
-    The terms of DDPM Eq. 5; with variances that do not depend on θ only the last one trains
-    (Eq. 8). Element by element, in nats.
+    The terms of DDPM Eq. 5. Where the variances do not depend on θ only the last one trains: DDPM
+    Eq. 8, 9, 10, and 12 once the means are Eq. 7 and Eq. 11. Element by element, in nats.
     """
     ratio = q_variance / p_variance
     return 0.5 * (ratio - 1 - ratio.log() + (q_mean - p_mean) ** 2 / p_variance)

@@ -9,7 +9,7 @@ from ddpm.schedule import Schedule
 def q_sample(schedule: Schedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     """x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·ε
 
-    DDPM Eq. 4: t noising steps of Eq. 2 at once.
+    DDPM Eq. 4: t noising steps of Eq. 2 at once. CFG Eq. 1 with λ = log(ᾱ_t/(1 − ᾱ_t)).
     x_0, eps: (B, ...); t: (B,) in 0..T. Returns (B, ...).
     """
     same_shape(x_0=x_0, eps=eps)
@@ -23,7 +23,7 @@ def q_posterior(schedule: Schedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> tupl
     """q(x_{t−1} | x_t, x_0) = N(μ̃_t, β̃_t·I),  β̃_t = (1 − ᾱ_{t−1})/(1 − ᾱ_t)·β_t
     μ̃_t = √ᾱ_{t−1}·β_t/(1 − ᾱ_t)·x_0 + √α_t·(1 − ᾱ_{t−1})/(1 − ᾱ_t)·x_t
 
-    DDPM Eq. 6, 7. x_0, x_t: (B, ...); t: (B,) in 1..T.
+    DDPM Eq. 6, 7; CFG Eq. 3. x_0, x_t: (B, ...); t: (B,) in 1..T.
     Returns mean (B, ...) and variance (B, 1, ...).
     """
     same_shape(x_0=x_0, x_t=x_t)

@@ -21,7 +21,7 @@ def simple_loss(
 ) -> Tensor:
     """L_simple = E_{t, x_0, ε} ‖ε − ε_θ(√ᾱ_t·x_0 + √(1 − ᾱ_t)·ε, t)‖²,  t ~ U{1, …, T}
 
-    DDPM Eq. 14 (Alg. 1), as a mean over the batch and over the dimensions of an image: an
+    DDPM Eq. 14, Alg. 1; CFG Eq. 5. As a mean over the batch and over the dimensions of an image: an
     untrained network that answers 0 has loss 1. One t and one ε per image.
     x_0: (B, ...) in [-1, 1]. Returns a scalar, float32 at least.
     """

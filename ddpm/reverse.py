@@ -31,7 +31,7 @@ class Step(NamedTuple):
 def predict_x_0(schedule: Schedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     """x̂_0 = (x_t − √(1 − ᾱ_t)·ε) / √ᾱ_t
 
-    DDPM Eq. 15: the image that ε would leave behind. Not clipped.
+    DDPM Eq. 15; CFG Eq. 5. The image that ε would leave behind. Not clipped.
     x_t, eps: (B, ...); t: (B,) in 1..T. Returns (B, ...).
     """
     same_shape(x_t=x_t, eps=eps)
@@ -64,8 +64,8 @@ def ancestral(
 ) -> Iterator[Step]:
     """x_{t−1} ~ N(μ_θ(x_t, t), σ_t²·I),  σ_t² = β_t ("beta") or β̃_t ("posterior")
 
-    DDPM Alg. 2: the mean is Eq. 7 with x̂_0 of Eq. 15, which is Eq. 11 as long as clip changes
-    nothing; no noise at the last update.
+    DDPM Eq. 1, Alg. 2; CFG Eq. 4 with v = 1 or 0. The mean is Eq. 7 with x̂_0 of Eq. 15, which is
+    Eq. 11 as long as clip changes nothing; no noise at the last update.
     shift: g(x_t, t) as `guidance.classifier_mean_shift` makes it moves the mean by σ_t²·g (ADM
     Alg. 1). x_T: (B, ...). steps: None (all T), a number S, or a decreasing list of t.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 class Schedule:
     """β_t, α_t = 1 − β_t, ᾱ_t = α_1·…·α_t and β̃_t = (1 − ᾱ_{t−1})/(1 − ᾱ_t)·β_t.
 
-    DDPM Sec. 2 and Eq. 4, 7. Every table is (T+1,) float64 on the CPU and its index is the
+    DDPM Eq. 2, 4, 7. Every table is (T+1,) float64 on the CPU and its index is the
     paper's t: entry 0 is clean data, β_0 = 0 and ᾱ_0 = 1.
     beta: (T,), the values β_1 … β_T, each in (0, 1). info: see `from_info`.
     """
@@ -64,7 +64,7 @@ class Schedule:
 
         Its entry i is the i-th smallest visited t, τ_i: ᾱ_i = ᾱ_{τ_i} and
         β_i = 1 − ᾱ_{τ_i}/ᾱ_{τ_{i−1}}. So a formula in ᾱ and β holds unchanged for strides (DDIM
-        Sec. 4.2, IDDPM Sec. 4).
+        Sec. 4.2; CFG Eq. 2 is this β_i in log-SNR).
         """
         alpha_bar = self.alpha_bar[[0, *reversed(steps)]]  # (S+1,)
         return Schedule(1 - alpha_bar[1:] / alpha_bar[:-1])

@@ -22,8 +22,8 @@ def classifier_guidance(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """ε̂(x_t) = ε_θ(x_t) − s·√(1 − ᾱ_t)·∇_{x_t} log p_φ(y|x_t)
 
-    ADM Eq. 14, Alg. 2. eps: unconditional, or bound to the class (ADM's best setting); on exact
-    predictors scale s equals CFG with w = s − 1 in the first case and w = s in the second.
+    ADM Eq. 12, 13, 14, Alg. 2. eps: unconditional, or bound to the class (ADM's best setting); on
+    exact predictors scale s equals CFG with w = s − 1 in the first case and w = s in the second.
     scale: a number or (B,). Returns a predictor for any sampler; ValueError if scale is not finite.
     """
     check_number("scale", scale, SCALE_CONVENTION)
@@ -40,9 +40,9 @@ def classifier_mean_shift(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """x_{t−1} ~ N(μ + s·Σ·∇_{x_t} log p_φ(y|x_t), Σ): the shift s·∇log p_φ, for `ancestral`
 
-    ADM Alg. 1 (Eq. 10), with the gradient at x_t as in the algorithm's box, not at μ as in Eq. 6.
-    Eq. 14 inside `ancestral` moves the mean by s·β_t/√α_t·∇log p_φ instead: the same shift times
-    1/√α_t if Σ = β_t, and times β_t/(β̃_t·√α_t) if Σ = β̃_t.
+    ADM Eq. 2, 7, 8, 9, 10, Alg. 1, with the gradient at x_t as in the algorithm's box, not at μ as
+    in Eq. 6. Eq. 14 inside `ancestral` moves the mean by s·β_t/√α_t·∇log p_φ instead: the same
+    shift times 1/√α_t if Σ = β_t, and times β_t/(β̃_t·√α_t) if Σ = β̃_t.
     """
     check_number("scale", scale, SCALE_CONVENTION)
 
@@ -68,7 +68,7 @@ def class_log_prob(classifier: Callable[[Tensor, Tensor], Tensor], y: int | Tens
 
 
 def gradient(log_prob: LogProb, x_t: Tensor, t: Tensor) -> Tensor:
-    """∇_{x_t} log p(y|x_t) for each image, (B, ...); ADM Eq. 6 with the gradient taken at x_t.
+    """∇_{x_t} log p(y|x_t) for each image, (B, ...): g of ADM Eq. 5, 6, at x_t.
 
     One backward pass over the batch's sum, since an image's log-probability depends on that image
     alone. In float32 at least; works inside no_grad and inference_mode, and leaves no graph behind.
