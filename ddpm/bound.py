@@ -75,8 +75,8 @@ def variational_bound(
 def gaussian_kl(q_mean: Tensor, q_variance: Tensor, p_mean: Tensor, p_variance: Tensor) -> Tensor:
     """KL(N(m_q, v_q) ‖ N(m_p, v_p)) = ½·(log(v_p/v_q) + v_q/v_p − 1 + (m_q − m_p)²/v_p)
 
-    The terms of DDPM Eq. 5. Where the variances do not depend on θ only the last one trains: DDPM
-    Eq. 8, 9, 10, and 12 once the means are Eq. 7 and Eq. 11. Element by element, in nats.
+    The terms of DDPM Eq. 5. Variances that do not depend on θ leave the last summand to train:
+    DDPM Eq. 8, 9, 10, 12 (12 with the means of Eq. 7 and 11). Element by element, in nats.
     """
     ratio = q_variance / p_variance
     return 0.5 * (ratio - 1 - ratio.log() + (q_mean - p_mean) ** 2 / p_variance)

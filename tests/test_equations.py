@@ -1,0 +1,89 @@
+"""docs/equations.md: every row names a function that cites the equation and a test that passed."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NUMBERS = r"\d+(?:–\d+)?(?:, \d+(?:–\d+)?)*"
+CITATION = re.compile(rf"(?<!\w)(DDPM|ADM|CFG|NegPrompt|DDIM)((?:,?\s+(?:Eq|Alg)\.\s+{NUMBERS})+)")
+COMPLETE = {
+    "DDPM": [f"Eq. {n}" for n in range(1, 17)] + ["Alg. 1", "Alg. 2"],
+    "ADM": [f"Eq. {n}" for n in range(2, 15)] + ["Alg. 1", "Alg. 2"],
+    "CFG": [f"Eq. {n}" for n in range(1, 7)] + ["Alg. 1", "Alg. 2"],
+    "NegPrompt": ["Eq. 4", "Eq. 5"],
+    "DDIM": ["Eq. 12", "Eq. 16"],
+}
+
+
+def rows(text):
+    """The cells of the index's table; a bar inside a formula is written \\|."""
+    lines = [line for line in text.splitlines() if re.match(r"\| (?!paper)\w", line)]
+    return [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+INDEX = rows((ROOT / "docs/equations.md").read_text())
+
+
+def citations(docstring):
+    """{("DDPM", "Eq. 4"), …} of a text such as «DDPM Eq. 3–5, Alg. 1; CFG Eq. 6»."""
+    found = set()
+    for paper, groups in CITATION.findall(" ".join(docstring.split())):
+        for kind, numbers in re.findall(rf"(Eq|Alg)\.\s+({NUMBERS})", groups):
+            for part in numbers.split(", "):
+                first, _, last = part.partition("–")
+                for n in range(int(first), int(last or first) + 1):
+                    found.add((paper, f"{kind}. {n}"))
+    return found
+
+
+def resolve(name):
+    """The object behind a dotted name such as ddpm.GaussianMixture.eps."""
+    module, _, rest = name.partition(".")
+    found = importlib.import_module(module)
+    for part in rest.split("."):
+        if not hasattr(found, part):
+            found = importlib.import_module(f"{found.__name__}.{part}")
+        else:
+            found = getattr(found, part)
+    return found
+
+
+def test_the_index_is_complete():
+    listed = {}
+    for paper, equation, *_ in INDEX:
+        listed.setdefault(paper, []).append(equation)
+    assert listed == COMPLETE
+
+
+def test_citations_are_read_as_they_are_written():
+    text = "As DDPM Eq. 3–5, 16, Alg. 1 says; CFG Eq. 6, but not IDDPM Eq. 9 and\n ADM Alg.\n 2."
+    numbers = {("DDPM", f"Eq. {n}") for n in (3, 4, 5, 16)}
+    assert citations(text) == numbers | {("DDPM", "Alg. 1"), ("CFG", "Eq. 6"), ("ADM", "Alg. 2")}
+
+
+@pytest.mark.parametrize("row", INDEX, ids=lambda row: f"{row[0]} {row[1]}")
+def test_every_row_resolves(row, request):
+    paper, equation, formula, functions, tests, _notebook = row
+    assert formula
+    if functions.startswith("definition: "):
+        assert tests == "—"
+        return
+    for name in re.findall(r"`([^`]+)`", functions):
+        function = resolve(name)
+        assert (paper, equation) in citations(function.__doc__), f"{name} does not cite it"
+    names = re.findall(r"`([^`]+)`", tests)
+    assert names
+    for name in names:
+        file, _, test = name.partition("::")
+        tree = ast.parse((ROOT / "tests" / file).read_text())
+        assert test in [n.name for n in tree.body if isinstance(n, ast.FunctionDef)], name
+        outcomes = request.config.outcomes
+        ran = [o for node, o in outcomes.items() if re.search(rf"{file}::{test}(\[|$)", node)]
+        selected = any(
+            item.path.name == file and item.originalname == test for item in request.session.items
+        )
+        assert set(ran) <= {"passed"} and (ran or not selected), f"{name}: {ran or 'did not run'}"
