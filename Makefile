@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint
+.PHONY: run test lint mutants
 
 run: .venv/ready  ## train on the embedded digits and draw samples with every guidance
 	$(BIN)/python -m train --preset digits --overwrite
@@ -13,6 +13,11 @@ lint: .venv/ready  ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+mutants: .venv/ready  ## put faults into ddpm/ and guidance/ and see whether a test notices
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"
+	rm -rf mutants
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
