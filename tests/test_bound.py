@@ -160,6 +160,16 @@ def test_bound_is_repeatable_and_bad_arguments_are_named():
         variational_bound(linear_schedule(1), eps, x_0, variance="posterior")
     single = variational_bound(linear_schedule(1), eps, x_0)
     assert single.L_t.shape == (2, 0)
+    assert variational_bound(linear_schedule(2), eps, x_0, variance="posterior").L_t.shape == (2, 1)
+
+
+def test_the_bound_is_computed_on_the_images_device():
+    """Nothing is made on the default device, which is one without values here."""
+    schedule, x_0 = linear_schedule(3), torch.ones(2, 4)
+    generator = torch.Generator("cpu").manual_seed(0)
+    with torch.device("meta"):
+        bound = variational_bound(schedule, lambda x_t, t: x_t, x_0, generator=generator)
+    assert bound.total.is_cpu and bound.total.isfinite().all()
 
 
 def gaussian_chain(schedule, s_squared):

@@ -155,6 +155,15 @@ def test_w_and_c_per_image():
     assert spy.calls[-1][2].tolist() == [1, 3] and spy.calls[-1][2].dtype == torch.int64
 
 
+def test_the_images_device_is_kept():
+    """meta stands for an accelerator: c and w may stay on the CPU, a batch's own or not."""
+    x_t = torch.zeros(2, 3, device="meta")
+    t = torch.ones(2, dtype=torch.int64, device="meta")
+    for c, w in ((1, 2.0), (torch.tensor([0, 1]), torch.tensor([0.0, 1.0]))):
+        guided = classifier_free_guidance(lambda x, t, c: x * (t + c)[:, None], c, w, null=3)
+        assert guided(x_t, t).is_meta
+
+
 def test_w_may_be_any_kind_of_number():
     spy, x_t, t = Spy(), normal((2, 1)), torch.tensor([4, 5])
     results = [

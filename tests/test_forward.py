@@ -82,6 +82,21 @@ def test_noise_follows_the_generator_and_the_image():
     assert not torch.equal(first, noise_like(x, torch.Generator().manual_seed(8)))
 
 
+def test_noise_is_drawn_where_the_generator_is(generator):
+    """The image is on another device (meta, which has no values): the noise is the CPU's."""
+    x, before = torch.zeros(3, 2, dtype=torch.float64, device="meta"), generator.get_state()
+    noise = noise_like(x, generator)
+    assert noise.is_meta and noise.dtype == torch.float64
+    assert not torch.equal(generator.get_state(), before)
+    assert noise_like(x).is_meta
+
+
+def test_the_images_device_is_kept(schedule):
+    x, t = torch.zeros(2, 3, device="meta"), torch.ones(2, dtype=torch.int64, device="meta")
+    assert q_sample(schedule, x, t, x).is_meta
+    assert all(part.is_meta for part in q_posterior(schedule, x, x, t))
+
+
 def test_shapes_that_would_broadcast_are_refused():
     schedule, t = cosine_schedule(10), torch.tensor([1, 2])
     x, other = torch.zeros(2, 3), torch.zeros(2, 1)

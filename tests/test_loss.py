@@ -127,10 +127,32 @@ def test_labels_are_dropped_for_each_image_on_its_own():
     assert abs(neighbours - p**2) < 5 * (2 * p**2 / N) ** 0.5
 
 
-def test_label_dropout_at_its_ends():
+def test_a_seed_makes_label_dropout_repeatable():
+    c, state = torch.arange(1000), torch.get_rng_state()
+    a, b, other = (drop_labels(c, 0.5, null=1000, generator=seeded(s)) for s in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, other)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(drop_labels(c, 0.5, null=1000), drop_labels(c, 0.5, null=1000))
+
+
+def test_draws_are_the_generators_and_go_to_the_images_device(schedule):
+    """meta stands for an accelerator: tensors without values, which refuse to meet the CPU's."""
+    c, x_0 = torch.zeros(3, dtype=torch.int64, device="meta"), torch.zeros(3, 2, device="meta")
+    f = Recorder(lambda x_t, t: x_t)
+    for generator in (None, seeded()):
+        before = seeded().get_state()
+        assert drop_labels(c, 0.5, null=9, generator=generator).is_meta
+        assert generator is None or not torch.equal(generator.get_state(), before)
+        assert simple_loss(schedule, f, x_0, generator=generator).is_meta and f.t.is_meta
+
+
+def test_label_dropout_at_its_ends(monkeypatch):
     c = torch.arange(10).repeat(100)
     assert torch.equal(drop_labels(c, 0.0, null=10), c)
     assert (drop_labels(c, 1.0, null=10) == 10).all()
+    # a draw of exactly 0 does occur, once in 2^24
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))
+    assert torch.equal(drop_labels(c, 0.0, null=10), c)
     for p in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="^p_uncond"):
             drop_labels(c, p, null=10)

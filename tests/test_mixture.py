@@ -120,6 +120,17 @@ def test_images_are_vectors_in_another_shape(generator):
         )
 
 
+def test_the_images_device_is_kept(mixture):
+    """meta stands for an accelerator: tensors without values, which refuse to meet the CPU's."""
+    schedule, x_t = linear_schedule(), torch.zeros(4, 2, device="meta")
+    t = torch.ones(4, dtype=torch.int64, device="meta")
+    line = GaussianMixture(torch.zeros(3, 2), torch.ones(3))
+    for oracle in (mixture, line):
+        for answer in (oracle.eps(schedule), lambda x, t, o=oracle: o.log_prob(schedule, x, t)):
+            assert answer(x_t, t).is_meta
+        assert oracle.log_posterior(schedule, x_t, t).is_meta
+
+
 def test_float32_images_are_answered_in_float32(mixture):
     x_t = normal((2, 2)).float()
     eps = mixture.eps(linear_schedule())(x_t, torch.tensor([3, 900]))

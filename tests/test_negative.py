@@ -145,6 +145,16 @@ def test_one_network_pass_of_twice_the_batch(mixture):
     assert calls == [(4, [P, P, N, N])]
 
 
+def test_the_images_device_is_kept():
+    """meta stands for an accelerator: classes, w and window may stay on the CPU."""
+    x_t, t = torch.zeros(2, 3, device="meta"), torch.ones(2, dtype=torch.int64, device="meta")
+    eps = lambda x, t, c: x * (t + c)[:, None]  # noqa: E731
+    one = negative_guidance(eps, 0, 1, 2.0, null=3, start=9, stop=1)
+    pair = torch.tensor([0, 1])
+    two = negative_guidance(eps, pair, pair, pair.float(), null=3, start=pair + 5, stop=pair)
+    assert one(x_t, t).is_meta and two(x_t, t).is_meta
+
+
 @pytest.mark.parametrize("removed", [0, 1, 2])
 def test_the_score_without_a_class(schedule, mixture, removed):
     """DNG: log p_t(x|¬c) of the mixture without class c has the score of ε(∅) pushed away from

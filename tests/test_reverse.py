@@ -222,6 +222,18 @@ def test_states_carry_no_graph_and_stay_on_the_predictors_terms(schedule):
     assert torch.is_grad_enabled()
 
 
+def test_the_images_device_is_kept(schedule):
+    """meta stands for an accelerator: tensors without values, which refuse to meet the CPU's."""
+    x, t = torch.zeros(2, 3, device="meta"), torch.ones(2, dtype=torch.int64, device="meta")
+    assert predict_x_0(schedule, x, t, x).is_meta and reverse_mean(schedule, x, t, x).is_meta
+    eps = lambda x_t, t: x_t * t[:, None]  # noqa: E731
+    for generator in (None, seeded()):
+        one = ancestral(schedule, eps, x, 3, shift=eps, generator=generator)
+        two = ddim(schedule, eps, x, 3, eta=1.0, generator=generator)
+        for step in (*one, *two):
+            assert step.x.is_meta and step.x_0.is_meta and step.eps.is_meta
+
+
 def test_a_seed_makes_sampling_repeatable(schedule, mixture):
     runs = [
         last(ancestral(schedule, mixture.eps(schedule), normal((3, 2)), 9, generator=seeded(s))).x

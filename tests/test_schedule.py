@@ -60,6 +60,12 @@ def test_at_casts_to_the_image(schedule):
     assert values[1].item() == schedule.beta[1000].float()
 
 
+def test_at_goes_to_the_images_device(schedule):
+    """meta stands for an accelerator: tensors without values, which refuse to meet the CPU's."""
+    x, t = torch.zeros(2, 3, device="meta"), torch.ones(2, dtype=torch.int64, device="meta")
+    assert schedule.at(schedule.beta, t, x).is_meta and schedule.beta.is_cpu
+
+
 @pytest.mark.parametrize("t", [[-1], [1001], [1, 2], [1.0]])
 def test_at_refuses_other_t(schedule, t):
     with pytest.raises(ValueError, match="^t must"):
