@@ -65,7 +65,9 @@ def save_gif(path: Path, steps: Sequence[Step], rows: int, milliseconds: int = 8
         gap = torch.ones(halves[0].shape[0], 1, *halves[0].shape[2:])
         picture = _grid(torch.cat([halves[0].cpu(), gap, halves[1].cpu()], dim=1))
         image = Image.fromarray((picture * 255).round().astype("uint8"))
-        scale = max(1, 320 // image.height)
+        if step.x.shape[1] == 1:
+            image = image.convert("L")
+        scale = max(1, 160 // image.height)
         size = (image.width * scale, image.height * scale)
         frames.append(image.resize(size, Image.Resampling.NEAREST))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,12 @@ def test_every_preset_has_its_shape_and_size(name, kind):
         assert low < parameters <= high
 
 
+@pytest.mark.parametrize("width", [8, 24, 40, 136, 264])
+def test_every_width_that_is_allowed_can_be_built(width):
+    model = UNet(**{**TINY, "width": width, "multipliers": (1, 2)})
+    assert model(torch.zeros(1, 1, 8, 8), torch.tensor([1])).shape == (1, 1, 8, 8)
+
+
 def test_every_parameter_is_trained():
     """The rows of ∅ and of every class that occurs included; dropout left in."""
     model = perturbed(dropout=0.1).train()

@@ -60,7 +60,7 @@ def loss_curves(path: Path, log: Path) -> None:
 
 @torch.no_grad()
 def classifier_accuracy(
-    classifier: NoisyClassifier, schedule: Schedule, data: Dataset, n: int = 2000
+    classifier: NoisyClassifier, schedule: Schedule, data: Dataset, n: int = 500
 ) -> dict[int, float]:
     """Accuracy of p_φ(y|x_t, t) on held-out images at 21 values of t from 0 to T."""
     x_0, y = data.scale(data.test_images[:n]), data.test_labels[:n]
@@ -69,7 +69,10 @@ def classifier_accuracy(
     for level in [0, *timesteps(schedule.T, min(20, schedule.T))[::-1]]:
         t = torch.full_like(y, level)
         noise = torch.randn(x_0.shape, generator=generator, device=x_0.device)
-        logits = classifier(q_sample(schedule, x_0, t, noise), t)
+        x_t = q_sample(schedule, x_0, t, noise)
+        logits = torch.cat(
+            [classifier(*part) for part in zip(x_t.split(100), t.split(100), strict=True)]
+        )
         accuracy[level] = float((logits.argmax(1) == y).float().mean())
     return accuracy
 

@@ -148,8 +148,9 @@ class DownPath(nn.Module):
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with 8 channels a group, at most 32 groups."""
-    return nn.GroupNorm(min(32, channels // 8), channels)
+    """GroupNorm with at most 32 groups, of a multiple of 8 channels each."""
+    groups = max(g for g in range(1, 33) if channels // 8 % g == 0)
+    return nn.GroupNorm(groups, channels)
 
 
 def zero(layer: nn.Conv2d) -> nn.Conv2d:
