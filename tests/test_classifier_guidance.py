@@ -231,6 +231,8 @@ def test_bad_arguments_are_named(schedule, mixture):
             classifier_mean_shift(log_prob, scale)
     with pytest.raises(ValueError, match="^scale must be one number or one per image"):
         classifier_guidance(eps, log_prob, torch.ones(3), schedule)(x_t, t)
+    with pytest.raises(ValueError, match="^scale must be one number or one per image"):
+        classifier_mean_shift(log_prob, torch.ones(3))(x_t, t)
     for y in (3, -1, torch.tensor([0, 3])):
         with pytest.raises(ValueError, match=r"^y must lie in 0\.\.2"):
             log_posterior_of(mixture, schedule, y)(x_t, t)

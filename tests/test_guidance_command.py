@@ -9,6 +9,7 @@ from PIL import Image
 
 from ddpm import cosine_schedule, linear_schedule
 from guidance.__main__ import main
+from guidance.command import run
 from guidance.models import load_models
 from guidance.sampling import Request, Sampler, sample
 from unet import NoisyClassifier, UNet, save
@@ -225,6 +226,14 @@ def test_weights_that_do_not_say_enough(tmp_path, capsys, info, message):
     save(tmp_path / "unet.safetensors", perturbed(UNet), info)
     assert guide("none", tmp_path, tmp_path / "p.png") == 2
     assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert run("python -m guidance", interrupted) == 130
+    assert capsys.readouterr() == ("", "python -m guidance: interrupted\n")
 
 
 @pytest.mark.parametrize("command", ["guidance", "train", "train.evaluate"])

@@ -97,6 +97,15 @@ def test_samples_have_the_moments(mixture, generator):
         assert ((x.T.cov() - covariance).abs() < 5 * sigma).all()
 
 
+def test_a_seed_makes_the_samples_repeatable(mixture):
+    state = torch.get_rng_state()
+    (a, c), (b, d), (other, _) = (
+        mixture.sample(50, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(a, b) and torch.equal(c, d) and not torch.equal(a, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_images_are_vectors_in_another_shape(generator):
     schedule = linear_schedule()
     mean = normal((2, 12))
