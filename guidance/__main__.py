@@ -131,10 +131,12 @@ def draw(args: argparse.Namespace) -> int:
         labels.append(", ".join(_describe(key, row[key], names) for key in shown))
         processes.append(list(sample(models, request, sampler, args.n, args.seed)))
     fixed = [_describe(key, row[key], names) for key in swept if key not in shown]
+    if "positive" not in shown:
+        fixed[0] = f"class {fixed[0]}"
     how = f"DDIM, η = {args.eta:g}" if args.sampler == "ddim" else f"ancestral, {args.variance}"
     caption = ", ".join([*fixed, f"{args.steps} steps of {how}", f"seed {args.seed}"])
     finals = torch.stack([steps[-1].x for steps in processes])  # (R, n, C, H, W)
-    save_panels(out, [Panel(args.kind, labels, finals)], caption)
+    save_panels(out, [Panel(_title(args), labels, finals)], caption)
     seconds = time.perf_counter() - begin
     print(f"{out}: {len(labels)} rows of {args.n} images in {seconds:.1f} s")
     if args.gif:
@@ -164,6 +166,17 @@ def _options(args: argparse.Namespace) -> dict[str, bool]:
     return {key: getattr(args, key) for key in ("conditional", "mean_shift") if key in args}
 
 
+def _title(args: argparse.Namespace) -> str:
+    if args.kind == "classifier":
+        formula = "Alg. 1" if args.mean_shift else "Eq. 14"
+        return f"classifier guidance of {'ε(c)' if args.conditional else 'ε(∅)'}, ADM {formula}"
+    return {
+        "none": "no guidance",
+        "classifier-free": "classifier-free guidance",
+        "negative": "negative guidance",
+    }[args.kind]
+
+
 def _describe(key: str, value: Any, names: list[str]) -> str:
     if key == "positive":
         return names[value]
@@ -171,7 +184,9 @@ def _describe(key: str, value: Any, names: list[str]) -> str:
         return f"−{names[value]}"
     if key == "stop_step" and value is None:
         return "to the end"
-    return f"{key.removesuffix('_step')} {value:g}"
+    if key in ("start_step", "stop_step"):
+        return f"{'from' if key == 'start_step' else 'to'} step {value}"
+    return f"{key} = {value:g}"
 
 
 def _classes(flag: str, text: str, names: list[str]) -> list[int]:
