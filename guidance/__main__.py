@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from guidance.command import Parser, run
+from guidance.command import Parser, floats, integers, run
 
 KINDS = {
     "none": "sample from ε_θ(x_t, c) as it is (DDPM Alg. 2, DDIM Eq. 12)",
@@ -40,7 +40,7 @@ def parser() -> Parser:
         if kind in ("classifier-free", "negative"):
             k.add_argument(
                 "--w",
-                type=_floats,
+                type=floats,
                 default=[2.0],
                 metavar="W[,W…]",
                 help="Ho & Salimans' w: 0 is off; guidance_scale is w + 1 (default 2)",
@@ -48,14 +48,14 @@ def parser() -> Parser:
         if kind == "negative":
             k.add_argument(
                 "--start-step",
-                type=_integers,
+                type=integers,
                 default=[0],
                 metavar="K[,K…]",
                 help="first update with the negative class: 0 (default) always, STEPS never",
             )
             k.add_argument(
                 "--stop-step",
-                type=_integers,
+                type=integers,
                 default=[None],
                 metavar="K[,K…]",
                 help="first update without it again (default: STEPS, it stays to the end)",
@@ -63,7 +63,7 @@ def parser() -> Parser:
         if kind == "classifier":
             k.add_argument(
                 "--scale",
-                type=_floats,
+                type=floats,
                 default=[3.0],
                 metavar="S[,S…]",
                 help="ADM's scale s: 0 is off (default 3)",
@@ -128,9 +128,9 @@ def draw(args: argparse.Namespace) -> int:
     for values in itertools.product(*swept.values()):
         row = dict(zip(swept, values, strict=True))
         request = Request(args.kind, **row, **_options(args))
-        labels.append(", ".join(_describe(key, row[key], names) for key in shown))
+        labels.append(", ".join(_describe(key, row[key], names, args.steps) for key in shown))
         processes.append(list(sample(models, request, sampler, args.n, args.seed)))
-    fixed = [_describe(key, row[key], names) for key in swept if key not in shown]
+    fixed = [_describe(key, row[key], names, args.steps) for key in swept if key not in shown]
     if "positive" not in shown:
         fixed[0] = f"class {fixed[0]}"
     how = f"DDIM, η = {args.eta:g}" if args.sampler == "ddim" else f"ancestral, {args.variance}"
@@ -177,15 +177,15 @@ def _title(args: argparse.Namespace) -> str:
     }[args.kind]
 
 
-def _describe(key: str, value: Any, names: list[str]) -> str:
+def _describe(key: str, value: Any, names: list[str], steps: int) -> str:
     if key == "positive":
         return names[value]
     if key == "negative":
         return f"−{names[value]}"
-    if key == "stop_step" and value is None:
-        return "to the end"
-    if key in ("start_step", "stop_step"):
-        return f"{'from' if key == 'start_step' else 'to'} step {value}"
+    if key == "start_step":
+        return f"from step {value}" if value < steps else "never"
+    if key == "stop_step":
+        return "to the end" if value is None else f"to step {value}"
     return f"{key} = {value:g}"
 
 
@@ -205,23 +205,6 @@ def _classes(flag: str, text: str, names: list[str]) -> list[int]:
                 f"got {word!r}"
             )
     return found
-
-
-def _floats(text: str) -> list[float]:
-    return _list(text, float, "numbers")
-
-
-def _integers(text: str) -> list[int]:
-    return _list(text, int, "integers")
-
-
-def _list(text: str, kind: Any, what: str) -> list[Any]:
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be {what} with commas between, got {text!r}"
-        ) from None
 
 
 if __name__ == "__main__":

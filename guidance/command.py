@@ -16,6 +16,25 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (--help shows every flag)\n")
 
 
+def floats(text: str) -> list[float]:
+    """The numbers in "0,1.5,3", as an argparse type."""
+    return _split(text, float, "numbers")
+
+
+def integers(text: str) -> list[int]:
+    """The integers in "0,5,10", as an argparse type."""
+    return _split(text, int, "integers")
+
+
+def _split(text: str, kind: type, what: str) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be {what} with commas between, got {text!r}"
+        ) from None
+
+
 def run(prog: str, command: Callable[[], int]) -> int:
     """The exit code of command(); ValueError and OSError are the user's, and become one line."""
     try:

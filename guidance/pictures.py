@@ -29,14 +29,10 @@ def save_panels(path: Path, panels: Sequence[Panel], caption: str = "") -> None:
     widths = [panel.images.shape[1] for panel in panels]
     rows = max(len(panel.rows) for panel in panels)
     labels = [0.12 * max(map(len, panel.rows)) + 0.1 for panel in panels]
-    figure = Figure(
-        figsize=(
-            cell * sum(widths) + sum(labels) + 0.3 * len(panels),
-            cell * rows + 0.45 + 0.3 * bool(caption),
-        ),
-        dpi=150,
-        layout="constrained",
-    )
+    width = cell * sum(widths) + sum(labels) + 0.3 * len(panels)
+    width = max(width, 0.062 * len(caption) + 0.3)  # room for the caption
+    height = cell * rows + 0.45 + 0.3 * bool(caption)
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     ratios = [cell * w + label for w, label in zip(widths, labels, strict=True)]
     axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=ratios)[0]
     for ax, panel in zip(axes, panels, strict=True):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from guidance.command import Parser
+from guidance.command import Parser, integers
 
 
 def _flag(default: Any, text: str) -> Any:
@@ -103,7 +103,7 @@ def parser() -> Parser:
             text += f" (default: {shown[0] if len(set(shown)) == 1 else ' | '.join(shown)})"
         p.add_argument(
             "--" + f.name.replace("_", "-"),
-            type=_integers if isinstance(f.default, tuple) else type(f.default),
+            type=_tuple if isinstance(f.default, tuple) else type(f.default),
             choices=list(PRESETS) if f.name == "preset" else None,
             default=argparse.SUPPRESS,
             metavar=None if f.name == "preset" else f.name.upper(),
@@ -154,13 +154,8 @@ def validate(config: Config) -> None:
     )
 
 
-def _integers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",") if part)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be integers with commas between, got {text!r}"
-        ) from None
+def _tuple(text: str) -> tuple[int, ...]:
+    return tuple(integers(text)) if text else ()
 
 
 def _show(value: Any) -> str:
