@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from guidance.command import Parser, floats, integers, run
+from guidance.command import Parser, choose_device, floats, integers, run
 
 KINDS = {
     "none": "sample from ε_θ(x_t, c) as it is (DDPM Alg. 2, DDIM Eq. 12)",
@@ -85,7 +85,7 @@ def parser() -> Parser:
         )
         k.add_argument("--seed", type=int, default=0, help="of x_T and of the sampler (default 0)")
         k.add_argument("--n", type=int, default=10, help="images a row (default 10)")
-        k.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+        k.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
         k.add_argument("--out", help="the picture (default runs/guidance-KIND.png)")
         k.add_argument("--gif", action="store_true", help="write the reverse process beside it")
     return p
@@ -112,11 +112,7 @@ def draw(args: argparse.Namespace) -> int:
         raise ValueError(f"--n must be at least 1, got {args.n}")
     if not 0 <= args.seed < 2**63 - 1:
         raise ValueError(f"--seed must lie in 0..2^63−2, got {args.seed}")
-    try:
-        device = torch.device(args.device)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+    device = choose_device(args.device)
     begin = time.perf_counter()
     models = load_models(args.weights, classifier=args.kind == "classifier", device=device)
     names = [*models.classes, "∅"]

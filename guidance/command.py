@@ -3,7 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,6 +36,23 @@ def _split(text: str, kind: type, what: str) -> list[Any]:
         raise argparse.ArgumentTypeError(
             f"must be {what} with commas between, got {text!r}"
         ) from None
+
+
+def choose_device(name: str) -> "torch.device":
+    """The device that --device names; ValueError if this machine does not have it."""
+    import torch  # here, so that --help need not wait for it
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cpu" and torch.backends.mps.is_available():
+            name = "mps"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {name} can't be used here: {reason}") from error
+    return device
 
 
 def run(prog: str, command: Callable[[], int]) -> int:

@@ -199,6 +199,14 @@ def test_a_directory_without_what_is_needed(weights, tmp_path, capsys):
     assert "holds a NoisyClassifier, not a UNet" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("data", "preset"), [("mnist", "mnist"), (None, "digits")])
+def test_a_missing_classifier_is_named_with_the_preset_that_trains_it(tmp_path, data, preset):
+    info = {key: value for key, value in {**INFO, "data": data}.items() if value is not None}
+    save(tmp_path / "unet.safetensors", perturbed(UNet), info)
+    with pytest.raises(FileNotFoundError, match=f"`python -m train --preset {preset}`"):
+        load_models(tmp_path, classifier=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
 
+from guidance.command import choose_device
 from train.__main__ import main
 from train.config import PRESETS, Config, from_flags, parser
 from train.data import Dataset, load_data
-from train.device import autocast_dtype, choose_device
-from train.loop import Diverged, Interrupted, fit, learning_rate
+from train.loop import Diverged, Interrupted, autocast_dtype, fit, learning_rate
 from train.objectives import classifier_loss, unet_loss
 from unet import load
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guidance.command import run
+from guidance.command import choose_device, run
 from train.config import MAY_CHANGE, Config, from_flags, parser
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
     from ddpm import cosine_schedule, linear_schedule
     from train import report
     from train.data import load_data
-    from train.device import choose_device
     from train.loop import Diverged, Interrupted, fit
     from train.objectives import classifier_loss, unet_loss
     from unet import NoisyClassifier, UNet, save

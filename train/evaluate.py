@@ -5,7 +5,7 @@ import math
 import sys
 from collections.abc import Sequence
 
-from guidance.command import Parser, run
+from guidance.command import Parser, choose_device, run
 
 
 def parser() -> Parser:
@@ -36,7 +36,6 @@ def evaluate(args: argparse.Namespace) -> int:
     from ddpm import variational_bound
     from guidance.models import load_models
     from train.data import load_data
-    from train.device import choose_device
 
     device = choose_device(args.device)
     models = load_models(args.weights, device=device)

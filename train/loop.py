@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from train.config import Config
 from train.data import Dataset
-from train.device import autocast_dtype
 from train.state import load_state, save_state
 
 Loss = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
@@ -123,6 +122,24 @@ def learning_rate(step: int, steps: int, warmup: int) -> float:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the hardware computes in it, None (float32) elsewhere.
+
+    Measured on two AVX-512 cores, contiguous layout: the mnist U-Net trains 1.5 to 2 times as
+    fast in bfloat16; in channels_last its GroupNorm is 7 to 12 times slower and eats the gain.
+    """
+    if precision == "float32":
+        return None
+    if precision == "bfloat16":
+        return torch.bfloat16
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    cpu_flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    if device.type == "cpu" and any(getattr(torch.cpu, f, bool)() for f in cpu_flags):
+        return torch.bfloat16
+    return None
 
 
 def _ema(decay: float) -> Callable[..., None]:
