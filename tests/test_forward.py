@@ -88,7 +88,8 @@ def test_noise_is_drawn_where_the_generator_is(generator):
     noise = noise_like(x, generator)
     assert noise.is_meta and noise.dtype == torch.float64
     assert not torch.equal(generator.get_state(), before)
-    assert noise_like(x).is_meta
+    state = torch.get_rng_state()
+    assert noise_like(x).is_meta and torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_images_device_is_kept(schedule):

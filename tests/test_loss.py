@@ -135,15 +135,23 @@ def test_a_seed_makes_label_dropout_repeatable():
     assert not torch.equal(drop_labels(c, 0.5, null=1000), drop_labels(c, 0.5, null=1000))
 
 
-def test_draws_are_the_generators_and_go_to_the_images_device(schedule):
+@pytest.mark.parametrize("name", ["drop_labels", "simple_loss"])
+def test_draws_are_made_where_the_generator_is(schedule, name):
     """meta stands for an accelerator: tensors without values, which refuse to meet the CPU's."""
-    c, x_0 = torch.zeros(3, dtype=torch.int64, device="meta"), torch.zeros(3, 2, device="meta")
-    f = Recorder(lambda x_t, t: x_t)
-    for generator in (None, seeded()):
-        before = seeded().get_state()
-        assert drop_labels(c, 0.5, null=9, generator=generator).is_meta
-        assert generator is None or not torch.equal(generator.get_state(), before)
-        assert simple_loss(schedule, f, x_0, generator=generator).is_meta and f.t.is_meta
+
+    def draw(device, generator=None):
+        if name == "drop_labels":
+            c = torch.zeros(3, dtype=torch.int64, device=device)
+            return drop_labels(c, 0.5, null=9, generator=generator)
+        x_0 = torch.zeros(3, 2, device=device)
+        return simple_loss(schedule, lambda x_t, t: x_t * t[:, None], x_0, generator=generator)
+
+    state = torch.get_rng_state()
+    assert draw("meta").is_meta
+    assert torch.equal(torch.get_rng_state(), state)  # nothing was drawn on the CPU
+    here, there = seeded(), seeded()
+    assert draw("meta", there).is_meta and draw("cpu", here).is_cpu
+    assert torch.equal(here.get_state(), there.get_state())  # the same draws for every device
 
 
 def test_label_dropout_at_its_ends(monkeypatch):
