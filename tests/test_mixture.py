@@ -138,6 +138,11 @@ def test_the_images_device_is_kept(mixture):
         for answer in (oracle.eps(schedule), lambda x, t, o=oracle: o.log_prob(schedule, x, t)):
             assert answer(x_t, t).is_meta
         assert oracle.log_posterior(schedule, x_t, t).is_meta
+    x_t, t = normal((4, 2)), torch.ones(4, dtype=torch.int64)
+    log_p, eps = mixture.log_prob(schedule, x_t, t), mixture.eps(schedule)(x_t, t)
+    with torch.device("meta"):  # and nothing is made on the default device
+        assert torch.equal(mixture.log_prob(schedule, x_t, t), log_p)
+        assert torch.equal(mixture.eps(schedule)(x_t, t), eps)
 
 
 def test_float32_images_are_answered_in_float32(mixture):
