@@ -174,6 +174,17 @@ def test_w_may_be_any_kind_of_number():
         assert torch.equal(a, b) and a.dtype == torch.float64
 
 
+def test_the_answer_has_the_images_type():
+    x_t, t, w = normal((2, 1)).float(), torch.tensor([4, 5]), torch.ones(2, dtype=torch.float64)
+    for scale in (1.0, w, w[0], w.int()):
+        assert classifier_free_guidance(Spy(), 1, scale, null=3)(x_t, t).dtype == torch.float32
+
+
+def test_one_class_is_enough():
+    guided = classifier_free_guidance(Spy(), 0, 1.0, null=1)
+    assert torch.equal(guided(torch.ones(2, 1), torch.tensor([4, 5])), torch.zeros(2, 1))  # 2·1 − 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

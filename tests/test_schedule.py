@@ -123,6 +123,7 @@ def test_timesteps_lead_from_T_to_at_least_1():
         (lambda: Schedule(torch.tensor([0.0, 0.1])), "beta"),
         (lambda: Schedule(torch.tensor([])), "beta"),
         (lambda: Schedule(torch.tensor([[0.1]])), "beta"),
+        (lambda: Schedule.from_info({}), r"info\['name'\]"),
         (lambda: Schedule.from_info({"name": "sine"}), r"info\['name'\]"),
     ],
 )
