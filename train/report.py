@@ -53,7 +53,8 @@ def loss_curves(path: Path, log: Path) -> None:
     axes = figure.subplots(1, max(1, len(curves)), squeeze=False)[0]
     for ax, (phase, values) in zip(axes, curves.items(), strict=False):
         ax.plot(list(values), list(values.values()), lw=1.2)
-        ax.set(xlabel="training step", ylabel=labels.get(phase, phase), yscale="log")
+        scale = "log" if phase == "unet" else "linear"
+        ax.set(xlabel="training step", ylabel=labels.get(phase, phase), yscale=scale)
         ax.grid(alpha=0.3, which="both")
     figure.savefig(path)
 
