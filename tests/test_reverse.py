@@ -271,6 +271,23 @@ def test_bad_eta(eta):
         ddim(linear_schedule(), lambda x, t: x, torch.zeros(3, 1), 10, eta=eta)
 
 
+def test_eta_goes_as_far_as_all_of_the_noise_is_new(schedule):
+    """x_s has noise of variance 1 − ᾱ_s (Eq. 4). At the largest η all of it is drawn afresh and the
+    old direction ε has no part in x_s; a little more would be a variance below 0."""
+    t, s, x_t = 500, 250, normal((4, 2))
+    ab_t, ab_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])
+    largest = math.sqrt((1 - ab_t) / (1 - ab_t / ab_s))
+    eps = lambda x_t, t: x_t.tanh()  # noqa: E731
+    with pytest.raises(ValueError, match="^eta"):
+        ddim(schedule, eps, x_t, [t, s], eta=largest * (1 + 1e-9))
+    step = next(
+        ddim(schedule, eps, x_t, [t, s], clip=None, eta=largest * (1 - 1e-15), generator=seeded())
+    )
+    z = torch.randn(4, 2, generator=seeded(), dtype=torch.float64)
+    expected = math.sqrt(ab_s) * step.x_0 + math.sqrt(1 - ab_s) * z
+    assert_close(step.x, expected, rtol=0, atol=1e-6)  # √ of 1e-15 is 3e-8
+
+
 def test_bad_variance_and_a_predictor_of_the_wrong_shape():
     schedule, x_T = linear_schedule(), torch.zeros(3, 2)
     with pytest.raises(ValueError, match="^variance"):

@@ -92,6 +92,15 @@ def test_info_survives_json(schedule):
     assert torch.equal(Schedule.from_info(json.loads(json.dumps(own.info))).beta, own.beta)
 
 
+def test_tables_are_float64_on_the_cpu_whatever_they_are_made_from():
+    half = Schedule(torch.tensor([0.5, 0.25], dtype=torch.float16))
+    with torch.device("meta"):  # the default device, one without values
+        plain = Schedule([0.5, 0.25])
+    for own in (half, plain):
+        assert own.beta.dtype == torch.float64 and own.beta.tolist() == [0, 0.5, 0.25]
+    assert linear_schedule(3, 0.1, 0.1).beta.tolist() == [0, 0.1, 0.1, 0.1]  # constant is linear
+
+
 def test_timesteps_lead_from_T_to_at_least_1():
     for T in range(1, 40):
         for S in range(1, T + 1):
