@@ -243,6 +243,17 @@ def test_lengths_that_do_not_match_the_batch(name):
         guided(normal((2, 1)), torch.tensor([1, 2]))
 
 
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_windows_count_steps_down_to_the_last(count):
+    """Steps start, …, stop − 1 and no other, also where the last of them leaves t = 1."""
+    for start in range(count + 1):
+        for stop in range(start, count + 1):
+            high, low = window(5, count, start, stop)
+            active = [low < t <= high for t in timesteps(5, count)]
+            assert active == [start <= step < stop for step in range(count)]
+        assert window(5, count, start) == window(5, count, start, count)
+
+
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
