@@ -102,6 +102,15 @@ def test_rows_share_their_noise(weights, sampler):
     assert torch.equal(null, final(weights, Request("none", 3), sampler))  # it guides ε(∅)
 
 
+def test_models_are_where_and_what_was_asked_for(weights):
+    """meta stands for an accelerator: tensors without values, which refuse to meet the CPU's."""
+    one = load_models(weights, device="meta")
+    two = load_models(weights, device="meta", classifier=True)
+    assert one.classifier is None and next(two.classifier.parameters()).is_meta
+    assert one.info["data"] == "digits" and one.classes == ["ant", "bee", "cat"]
+    assert next(sample(one, Request("none", 1), Sampler(steps=2), 4, 0)).x.is_meta
+
+
 def test_mean_shift_is_another_algorithm(weights):
     sampler = Sampler("ancestral", 6)
     by_eq_14, by_shift, off = (
@@ -226,6 +235,7 @@ def test_a_classifier_that_does_not_fit_the_network(weights, tmp_path, capsys, c
     ("info", "message"),
     [
         ({"data": "digits"}, "does not say its schedule and classes"),
+        ({"schedule": INFO["schedule"]}, "does not say its schedule and classes"),
         ({**INFO, "classes": ["a"]}, "names 1 classes for K = 3"),
         ({**INFO, "schedule": {"name": "sine"}}, "info['name'] must be one of"),
     ],
