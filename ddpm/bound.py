@@ -47,6 +47,7 @@ def variational_bound(
         raise ValueError(f"variance must be 'beta' or 'posterior', got {variance!r}")
     if variance == "posterior" and schedule.T < 2:
         raise ValueError(f"variance 'posterior' needs T ≥ 2, got T = {schedule.T}")
+    on_grid(x_0, levels)
     sigma_squared = schedule.beta.clone()  # (T+1,)
     if variance == "posterior":
         sigma_squared = schedule.posterior_variance.clone()
@@ -86,13 +87,13 @@ def discrete_log_likelihood(x_0: Tensor, mean: Tensor, variance: Tensor, levels:
     """log ∫_{δ−(x_0)}^{δ+(x_0)} N(x; μ_θ(x_1, 1), σ_1²) dx,  δ±(x) = x ± 1/(levels − 1)
 
     DDPM Eq. 13; the bins of −1 and 1 reach to ∓∞. Element by element, in nats.
-    x_0, mean: (B, ...); variance: broadcastable.
+    x_0, mean: (B, ...); variance: broadcastable. In float64, and on the CPU: log Φ is not to be
+    had on every device.
     """
-    grid = (x_0 + 1) / 2 * (levels - 1)
-    if float((grid - grid.round()).abs().max()) > 1e-3 or float(x_0.abs().max()) > 1 + 1e-6:
-        raise ValueError(f"x_0 must lie on the grid of {levels} levels in [-1, 1]")
+    answer_like = x_0
+    x_0, mean, sigma = (v.cpu().double() for v in (x_0, mean, variance.sqrt()))
+    grid = on_grid(x_0, levels)
     half = 1 / (levels - 1)
-    sigma = variance.sqrt()
     upper, lower = (x_0 + half - mean) / sigma, (x_0 - half - mean) / sigma
     # Φ(b) − Φ(a) = Φ(−a) − Φ(−b): the side on which neither term is close to 1 keeps its digits.
     flip = lower > 0
@@ -100,4 +101,15 @@ def discrete_log_likelihood(x_0: Tensor, mean: Tensor, variance: Tensor, levels:
     log_cdf_a, log_cdf_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
     inside = log_cdf_b + torch.log(-torch.expm1(log_cdf_a - log_cdf_b))
     first, last = torch.special.log_ndtr(upper), torch.special.log_ndtr(-lower)
-    return torch.where(grid < 0.5, first, torch.where(grid > levels - 1.5, last, inside))
+    log_p = torch.where(grid < 0.5, first, torch.where(grid > levels - 1.5, last, inside))
+    return log_p.to(answer_like.dtype).to(answer_like.device)
+
+
+def on_grid(x_0: Tensor, levels: int) -> Tensor:
+    """x_0 in units of the grid, 0..levels−1. ValueError if it lies off the grid."""
+    if levels < 2:
+        raise ValueError(f"levels must be at least 2, got {levels}")
+    grid = (x_0 + 1) / 2 * (levels - 1)
+    if float((grid - grid.round()).abs().max()) > 1e-3 or float(x_0.abs().max()) > 1 + 1e-6:
+        raise ValueError(f"x_0 must lie on the grid of {levels} levels in [-1, 1]")
+    return grid

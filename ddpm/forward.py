@@ -29,8 +29,8 @@ def q_posterior(schedule: Schedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> tupl
     same_shape(x_0=x_0, x_t=x_t)
     beta, alpha, alpha_bar = schedule.beta, schedule.alpha, schedule.alpha_bar
     previous = alpha_bar.roll(1)  # ᾱ_{t−1}
-    from_x_0 = schedule.at(previous.sqrt() * beta / (1 - alpha_bar), t, x_0)  # (B, 1, ...)
-    from_x_t = schedule.at(alpha.sqrt() * (1 - previous) / (1 - alpha_bar), t, x_t)
+    from_x_0 = schedule.at(previous.sqrt() * beta / (1 - alpha_bar), t, x_0, first=1)
+    from_x_t = schedule.at(alpha.sqrt() * (1 - previous) / (1 - alpha_bar), t, x_t, first=1)
     return from_x_0 * x_0 + from_x_t * x_t, schedule.at(schedule.posterior_variance, t, x_t)
 
 

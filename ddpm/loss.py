@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpm.forward import noise_like, q_sample
+from ddpm.forward import noise_like, q_sample, same_shape
 from ddpm.schedule import Schedule
 
 Predictor = Callable[[Tensor, Tensor], Tensor]
@@ -29,5 +29,7 @@ def simple_loss(
     t = torch.randint(1, schedule.T + 1, (len(x_0),), generator=generator, device=device)
     t = t.to(x_0.device)  # (B,)
     noise = noise_like(x_0, generator)  # (B, ...)
-    error = noise - eps(q_sample(schedule, x_0, t, noise), t)
+    answer = eps(q_sample(schedule, x_0, t, noise), t)
+    same_shape(noise=noise, eps=answer)
+    error = noise - answer
     return error.to(torch.promote_types(error.dtype, torch.float32)).square().mean()

@@ -1,6 +1,6 @@
 """A Gaussian mixture whose noise predictor ε* is known exactly at every t.
 
-The oracle of the tests and the toy world of the notebooks: where a trained U-Net is only as good
+The oracle of the tests, and a toy world to try guidance in: where a trained U-Net is only as good
 as its training, everything here is a closed form.
 """
 
@@ -23,14 +23,16 @@ class GaussianMixture:
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor, weight: Tensor | None = None) -> None:
+        if mean.ndim < 2:
+            raise ValueError(f"mean must be (K, ...), one for each class, got {tuple(mean.shape)}")
         K, D = len(mean), mean[0].numel()
         if covariance.shape not in ((K,), (K, D, D)):
             raise ValueError(
                 f"covariance must be ({K},) or ({K}, {D}, {D}) for this mean, "
                 f"got {tuple(covariance.shape)}"
             )
-        weight = torch.ones(K, dtype=mean.dtype) if weight is None else weight
-        if weight.shape != (K,) or not bool((weight > 0).all()):
+        weight = mean.new_ones(K) if weight is None else weight
+        if weight.shape != (K,) or not bool(((weight > 0) & weight.isfinite()).all()):
             raise ValueError(f"weight must hold {K} positive numbers, got {weight}")
         self.classes, self.shape, self.null_token = K, mean.shape[1:], K
         self.mean = mean.flatten(1)  # (K, D)
@@ -40,8 +42,9 @@ class GaussianMixture:
             self.lam, self.U = covariance[:, None].expand(K, D), None
         else:
             self.lam, self.U = torch.linalg.eigh(covariance)  # (K, D), (K, D, D)
-        if not bool((self.lam > 0).all()):
-            raise ValueError("covariance must be positive (definite) for every class")
+        symmetric = covariance.ndim == 1 or torch.allclose(covariance, covariance.mT)
+        if not symmetric or not bool((self.lam > 0).all()):
+            raise ValueError("covariance must be positive (symmetric, definite) for every class")
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """n images x_0 (n, ...) and their classes c (n,)."""
@@ -90,7 +93,7 @@ class GaussianMixture:
     def _whitened(self, schedule: Schedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """x_t − √ᾱ_t·m_k in the eigenbasis of C_k, and its variances there: both (B, K, D)."""
         if x_t.shape[1:] != self.shape:
-            raise ValueError(f"x_t must be (B, {self.shape}), got {tuple(x_t.shape)}")
+            raise ValueError(f"x_t must be (B, *{tuple(self.shape)}), got {tuple(x_t.shape)}")
         alpha_bar = schedule.alpha_bar  # (T+1,)
         flat = x_t.flatten(1)[:, None]  # (B, 1, D)
         mean, lam = self.mean.to(flat), self.lam.to(flat)
@@ -112,6 +115,7 @@ class GaussianMixture:
     def _labels(self, c: Tensor | None, x_t: Tensor) -> Tensor:
         if c is None:
             return torch.full((len(x_t),), self.null_token, device=x_t.device)
-        if c.shape != (len(x_t),) or not bool(((c >= 0) & (c <= self.null_token)).all()):
+        whole = isinstance(c, Tensor) and c.shape == (len(x_t),) and not c.is_floating_point()
+        if not whole or not bool(((c >= 0) & (c <= self.null_token)).all()):
             raise ValueError(f"c must hold {len(x_t)} classes in 0..{self.null_token} (∅), got {c}")
-        return c
+        return c.long()

@@ -6,7 +6,7 @@ a generator: `for step in ddim(schedule, eps, x_T, 50): ...` shows each state as
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddpm.forward import noise_like, q_posterior, same_shape
 from ddpm.loss import Predictor
-from ddpm.schedule import Schedule, timesteps
+from ddpm.schedule import Schedule, integer, timesteps
 
 Clip = tuple[float, float] | None
 
@@ -36,7 +36,7 @@ def predict_x_0(schedule: Schedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Tens
     """
     same_shape(x_t=x_t, eps=eps)
     alpha_bar = schedule.alpha_bar  # (T+1,)
-    noise = schedule.at((1 - alpha_bar).sqrt(), t, x_t)  # (B, 1, ...)
+    noise = schedule.at((1 - alpha_bar).sqrt(), t, x_t, first=1)  # (B, 1, ...)
     return (x_t - noise * eps) / schedule.at(alpha_bar.sqrt(), t, x_t)
 
 
@@ -47,7 +47,7 @@ def reverse_mean(schedule: Schedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Ten
     x_t, eps: (B, ...); t: (B,) in 1..T. Returns (B, ...).
     """
     same_shape(x_t=x_t, eps=eps)
-    noise = schedule.at(schedule.beta / (1 - schedule.alpha_bar).sqrt(), t, x_t)  # (B, 1, ...)
+    noise = schedule.at(schedule.beta / (1 - schedule.alpha_bar).sqrt(), t, x_t, first=1)
     return (x_t - noise * eps) / schedule.at(schedule.alpha.sqrt(), t, x_t)
 
 
@@ -67,7 +67,8 @@ def ancestral(
     DDPM Eq. 1, Alg. 2; CFG Eq. 4 with v = 1 or 0. The mean is Eq. 7 with x̂_0 of Eq. 15, which is
     Eq. 11 as long as clip changes nothing; no noise at the last update.
     shift: g(x_t, t) as `guidance.classifier_mean_shift` makes it moves the mean by σ_t²·g (ADM
-    Alg. 1). x_T: (B, ...). steps: None (all T), a number S, or a decreasing list of t.
+    Alg. 1), after the clip. x_T: (B, ...). steps: None (all T), a number S, or a decreasing list
+    of t.
     """
     visited = _visited(schedule, x_T, steps, clip)
     if variance not in ("beta", "posterior"):
@@ -162,12 +163,13 @@ def _visited(
         raise ValueError(f"clip must be None or (low, high) with low < high, got {clip}")
     if steps is None:
         return timesteps(schedule.T, schedule.T)
-    if isinstance(steps, int):
+    if not isinstance(steps, Iterable) or (isinstance(steps, Tensor) and steps.ndim == 0):
         return timesteps(schedule.T, steps)
-    visited = [int(t) for t in steps]
+    visited = [t for t in map(integer, steps) if t is not None]
     descending = all(t > s for t, s in itertools.pairwise(visited))
-    if not visited or not descending or visited[0] > schedule.T or visited[-1] < 1:
+    whole = 0 < len(visited) == len(list(steps))
+    if not whole or not descending or visited[0] > schedule.T or visited[-1] < 1:
         raise ValueError(
-            f"steps must be strictly decreasing values of t in 1..{schedule.T}, got {visited}"
+            f"steps must be strictly decreasing values of t in 1..{schedule.T}, got {steps}"
         )
     return visited

@@ -1,6 +1,7 @@
 """How much of the image is left at each t: β_t, α_t, ᾱ_t. DDPM Sec. 2; IDDPM's cosine schedule."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,21 +42,26 @@ class Schedule:
         name = arguments.pop("name", None)
         if name not in makers:
             raise ValueError(f"info['name'] must be one of {sorted(makers)}, got {name!r}")
-        return makers[name](**arguments)
+        try:
+            return makers[name](**arguments)
+        except TypeError as error:
+            raise ValueError(f"info can't be made into a schedule: {error}") from error
 
-    def at(self, table: Tensor, t: Tensor, x: Tensor) -> Tensor:
+    def at(self, table: Tensor, t: Tensor, x: Tensor, first: int = 0) -> Tensor:
         """table[t], shaped to multiply x: (T+1,) and (B,) give (B, 1, …) in x's type and device.
 
         The table is computed in float64 and rounded once, here, where it meets the image.
-        ValueError if t is not (B,) integers in 0..T.
+        ValueError if x holds no floats, or t is not (B,) int64 in first..T.
         """
-        if t.shape != x.shape[:1] or t.dtype.is_floating_point:
+        if not x.is_floating_point():
+            raise ValueError(f"images must be floats in [-1, 1], got {x.dtype}")
+        if t.shape != x.shape[:1] or t.dtype not in (torch.int64, torch.int32):
             raise ValueError(
                 f"t must hold one integer per image, ({len(x)},), got {tuple(t.shape)} of {t.dtype}"
             )
         # On an accelerator looking at t would stall the queue of work; there we trust it.
-        if t.device.type == "cpu" and len(t) and not 0 <= int(t.min()) <= int(t.max()) <= self.T:
-            raise ValueError(f"t must lie in 0..{self.T}, got {int(t.min())}..{int(t.max())}")
+        if t.device.type == "cpu" and len(t) and not first <= t.min() <= t.max() <= self.T:
+            raise ValueError(f"t must lie in {first}..{self.T}, got {int(t.min())}..{int(t.max())}")
         values = table.to(x.dtype).to(x.device, non_blocking=True)[t]  # (B,)
         return values.view(-1, *[1] * (x.ndim - 1))
 
@@ -67,7 +73,8 @@ class Schedule:
         Sec. 4.2; CFG Eq. 2 is this β_i in log-SNR).
         """
         alpha_bar = self.alpha_bar[[0, *reversed(steps)]]  # (S+1,)
-        return Schedule(1 - alpha_bar[1:] / alpha_bar[:-1])
+        beta = 1 - alpha_bar[1:] / alpha_bar[:-1]
+        return Schedule(beta.clamp(max=1 - 1e-15))  # 1 − ᾱ rounds to 1 after very long schedules
 
 
 def linear_schedule(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
@@ -76,7 +83,7 @@ def linear_schedule(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -
     The defaults fit T = 1000 only: with a smaller T they leave signal at t = T, and the prior
     N(0, I) no longer matches.
     """
-    _check_count(T)
+    T = _count(T)
     if not 0 < beta_1 <= beta_T < 1:
         raise ValueError(f"beta_1, beta_T must satisfy 0 < β_1 ≤ β_T < 1, got {beta_1}, {beta_T}")
     beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64)
@@ -88,7 +95,7 @@ def cosine_schedule(T: int = 1000, s: float = 0.008) -> Schedule:
 
     IDDPM Sec. 3.2.
     """
-    _check_count(T)
+    T = _count(T)
     if not (math.isfinite(s) and s > 0):
         raise ValueError(f"s must be a positive number, got {s}")
     t = torch.arange(T + 1, dtype=torch.float64)
@@ -102,12 +109,24 @@ def timesteps(T: int, S: int) -> list[int]:
 
     Step k of a sampler is the update at timesteps(T, S)[k]; step 0 leaves x_T.
     """
-    _check_count(T)
-    if isinstance(S, bool) or not isinstance(S, int) or not 1 <= S <= T:
+    T = _count(T)
+    steps = integer(S)
+    if steps is None or not 1 <= steps <= T:
         raise ValueError(f"steps must be an integer in 1..{T} (T), got {S!r}")
-    return [T * (S - k) // S for k in range(S)]
+    return [T * (steps - k) // steps for k in range(steps)]
 
 
-def _check_count(T: int) -> None:
-    if isinstance(T, bool) or not isinstance(T, int) or T < 1:
+def _count(T: int) -> int:
+    """T as an int. ValueError if it is none, or below 1."""
+    count = integer(T)
+    if count is None or count < 1:
         raise ValueError(f"T must be a positive integer, got {T!r}")
+    return count
+
+
+def integer(value: Any) -> int | None:
+    """value as an int, numpy's and torch's integers among them; None for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None

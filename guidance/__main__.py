@@ -4,6 +4,7 @@ import argparse
 import itertools
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,8 @@ def draw(args: argparse.Namespace) -> int:
         row = dict(zip(swept, values, strict=True))
         request = Request(args.kind, **row, **_options(args))
         labels.append(", ".join(_describe(key, row[key], names, args.steps) for key in shown))
-        processes.append(list(sample(models, request, sampler, args.n, args.seed)))
+        process = sample(models, request, sampler, args.n, args.seed)
+        processes.append(list(process) if args.gif else [*deque(process, maxlen=1)])
     fixed = [_describe(key, row[key], names, args.steps) for key in swept if key not in shown]
     if "positive" not in shown:
         fixed[0] = f"class {fixed[0]}"

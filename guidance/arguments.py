@@ -18,20 +18,26 @@ def pair(
     return eps_first, eps_second
 
 
-def check_number(name: str, value: float | Tensor, convention: str) -> None:
-    """ValueError unless value is a finite number or a (B,) tensor of finite numbers."""
-    tensor = torch.as_tensor(value)
+def check_number(name: str, value: float | Tensor, convention: str) -> float | Tensor:
+    """A finite number as it is, several as a (B,) tensor. ValueError if it is neither."""
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        tensor = torch.tensor(torch.nan)
     if tensor.ndim > 1 or tensor.is_complex() or not bool(torch.isfinite(tensor).all()):
         raise ValueError(
-            f"{name} must be a finite number, or one for each image ({convention}), got {value}"
+            f"{name} must be a finite number, or one for each image ({convention}), got {value!r}"
         )
+    return tensor if tensor.ndim else float(value)
 
 
 def check_labels(name: str, c: int | Tensor, null: int) -> Tensor:
     """c as a tensor, () or (B,). ValueError unless every label lies in 0..null, null being ∅."""
-    if isinstance(null, bool) or not isinstance(null, int) or null < 1:
-        raise ValueError(f"null must be K, the number of classes and the token of ∅, got {null!r}")
-    labels = torch.as_tensor(c)
+    check_null(null)
+    try:
+        labels = torch.as_tensor(c)
+    except (TypeError, ValueError, RuntimeError):
+        labels = torch.tensor(torch.nan)
     if labels.ndim > 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(f"{name} must be a class or one class per image (B,), got {c}")
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) <= null:
@@ -39,9 +45,18 @@ def check_labels(name: str, c: int | Tensor, null: int) -> Tensor:
     return labels.long()
 
 
+def check_null(null: int) -> None:
+    """ValueError unless null can be K."""
+    if isinstance(null, bool) or not hasattr(null, "__index__") or null < 1:
+        raise ValueError(f"null must be K, the number of classes and the token of ∅, got {null!r}")
+
+
 def per_image(name: str, value: float | Tensor, x_t: Tensor) -> Tensor:
     """value as (B,) on x_t's device. ValueError if it is neither one number nor one per image."""
-    tensor = torch.as_tensor(value).to(x_t.device, non_blocking=True)
+    tensor = torch.as_tensor(value)
+    if tensor.is_floating_point():
+        tensor = tensor.to(x_t.dtype)  # before it moves: not every device knows float64
+    tensor = tensor.to(x_t.device, non_blocking=True)
     if tensor.shape not in ((), (len(x_t),)):
         raise ValueError(
             f"{name} must be one number or one per image, ({len(x_t)},), got {tuple(tensor.shape)}"

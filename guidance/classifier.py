@@ -26,7 +26,7 @@ def classifier_guidance(
     exact predictors scale s equals CFG with w = s − 1 in the first case and w = s in the second.
     scale: a number or (B,). Returns a predictor for any sampler; ValueError if scale is not finite.
     """
-    check_number("scale", scale, SCALE_CONVENTION)
+    scale = check_number("scale", scale, SCALE_CONVENTION)
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         sigma = schedule.at((1 - schedule.alpha_bar).sqrt(), t, x_t)  # (B, 1, ...)
@@ -41,10 +41,10 @@ def classifier_mean_shift(
     """x_{t−1} ~ N(μ + s·Σ·∇_{x_t} log p_φ(y|x_t), Σ): the shift s·∇log p_φ, for `ancestral`
 
     ADM Eq. 2, 7, 8, 9, 10, Alg. 1, with the gradient at x_t as in the algorithm's box, not at μ as
-    in Eq. 6. Eq. 14 inside `ancestral` moves the mean by s·β_t/√α_t·∇log p_φ instead: the same
-    shift times 1/√α_t if Σ = β_t, and times β_t/(β̃_t·√α_t) if Σ = β̃_t.
+    in Eq. 6. Eq. 14 inside `ancestral` moves the mean by s·β_t/√α_t·∇log p_φ instead, as long as
+    nothing is clipped: the same shift times 1/√α_t if Σ = β_t, times β_t/(β̃_t·√α_t) if Σ = β̃_t.
     """
-    check_number("scale", scale, SCALE_CONVENTION)
+    scale = check_number("scale", scale, SCALE_CONVENTION)
 
     def shift(x_t: Tensor, t: Tensor) -> Tensor:
         return factor("scale", scale, x_t) * gradient(log_prob, x_t, t)
@@ -57,11 +57,10 @@ def class_log_prob(classifier: Callable[[Tensor, Tensor], Tensor], y: int | Tens
 
     y: a class in 0..K−1 or one per image (B,).
     """
-    label = torch.as_tensor(y).long()
 
     def log_prob(x_t: Tensor, t: Tensor) -> Tensor:
         log_p = classifier(x_t, t).log_softmax(dim=1)  # (B, K)
-        y_b = check_labels("y", label, log_p.shape[1] - 1)
+        y_b = check_labels("y", y, log_p.shape[1] - 1)
         return log_p.gather(1, per_image("y", y_b, x_t)[:, None]).squeeze(1)
 
     return log_prob
@@ -80,5 +79,11 @@ def gradient(log_prob: LogProb, x_t: Tensor, t: Tensor) -> Tensor:
         torch.autocast(x_t.device.type, enabled=False),
     ):
         x = x_t.detach().clone().to(torch.promote_types(x_t.dtype, torch.float32))
-        (g,) = torch.autograd.grad(log_prob(x.requires_grad_(), t.clone()).sum(), x)
+        log_p = log_prob(x.requires_grad_(), t.clone())
+        if log_p.shape != t.shape:
+            raise ValueError(
+                f"log_prob must give log p(y|x_t) of the wanted class, ({len(t)},), "
+                f"got {tuple(log_p.shape)}; class_log_prob makes it from logits"
+            )
+        (g,) = torch.autograd.grad(log_p.sum(), x)
     return g.to(x_t.dtype)

@@ -25,7 +25,7 @@ def classifier_free_guidance(
     c: a class in 0..K or one per image (B,); w: a number or (B,); null: K, the token of ∅.
     Returns a predictor for any sampler; ValueError on a label or w out of range.
     """
-    check_number("w", w, W_CONVENTION)
+    w = check_number("w", w, W_CONVENTION)
     label = check_labels("c", c, null)
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:

@@ -3,10 +3,9 @@
 import argparse
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,10 +37,8 @@ def _split(text: str, kind: type, what: str) -> list[Any]:
         ) from None
 
 
-def choose_device(name: str) -> "torch.device":
+def choose_device(name: str) -> torch.device:
     """The device that --device names; ValueError if this machine does not have it."""
-    import torch  # here, so that --help need not wait for it
-
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
         if name == "cpu" and torch.backends.mps.is_available():
@@ -61,6 +58,11 @@ def run(prog: str, command: Callable[[], int]) -> int:
         return command()
     except (ValueError, OSError) as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        print(f"{prog}: error: out of memory; fewer images at once may do", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from guidance.arguments import check_null
+
 
 def drop_labels(
     c: Tensor, p_uncond: float, *, null: int, generator: torch.Generator | None = None
@@ -14,6 +16,7 @@ def drop_labels(
     """
     if not 0 <= p_uncond <= 1:
         raise ValueError(f"p_uncond must be a probability in [0, 1], got {p_uncond}")
+    check_null(null)
     device = c.device if generator is None else generator.device
     drop = torch.rand(c.shape, generator=generator, device=device) < p_uncond  # (B,)
     return torch.where(drop.to(c.device), null, c)

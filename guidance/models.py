@@ -18,10 +18,9 @@ class Models(NamedTuple):
     classes: list[str]  # K names
     info: dict[str, Any]
 
-    def noise(self, n: int, seed: int) -> torch.Tensor:
-        """x_T ~ N(0, I), (n, C, H, W), drawn on the CPU so that every device gets the same."""
+    def noise(self, n: int, generator: torch.Generator) -> torch.Tensor:
+        """x_T ~ N(0, I), (n, C, H, W); a CPU generator gives every device the same."""
         a = self.unet.architecture
-        generator = torch.Generator().manual_seed(seed)
         x_T = torch.randn(n, a["channels"], a["size"], a["size"], generator=generator)
         return x_T.to(next(self.unet.parameters()).device)
 

@@ -36,12 +36,17 @@ def negative_guidance(
     out of unconditional sampling, with DNG's constant λ = w.
     Returns a predictor for any sampler; ValueError on bad labels, w, or a start below the stop.
     """
-    check_number("w", w, W_CONVENTION)
+    w = check_number("w", w, W_CONVENTION)
     p, n = check_labels("positive", positive, null), check_labels("negative", negative, null)
-    check_number("stop", stop, "a value of t")
+    stop = check_number("stop", stop, "a value of t")
     if start is not None:
-        check_number("start", start, "a value of t; None is from the first step")
-        if bool((torch.as_tensor(start) < torch.as_tensor(stop)).any()):
+        start = check_number("start", start, "a value of t; None is from the first step")
+        first, last = (torch.as_tensor(value).cpu() for value in (start, stop))
+        if first.ndim and last.ndim and first.shape != last.shape:
+            raise ValueError(
+                f"start and stop must be of one length, got {len(first)} and {len(last)}"
+            )
+        if bool((first < last).any()):
             raise ValueError(
                 f"start must not lie below stop: t falls from T to 1, and the negative class acts "
                 f"while stop < t ≤ start; got start={start}, stop={stop}"

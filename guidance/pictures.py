@@ -56,7 +56,8 @@ def save_gif(path: Path, steps: Sequence[Step], rows: int, milliseconds: int = 8
     from PIL import Image
 
     frames = []
-    for step in steps:
+    every = -(-len(steps) // 100)  # at most 100 frames, the last step among them
+    for step in steps[(len(steps) - 1) % every :: every]:
         halves = [rearrange(x, "(r n) c h w -> r n c h w", r=rows) for x in (step.x, step.x_0)]
         gap = torch.ones(halves[0].shape[0], 1, *halves[0].shape[2:])
         picture = _grid(torch.cat([halves[0].cpu(), gap, halves[1].cpu()], dim=1))

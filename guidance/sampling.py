@@ -41,8 +41,8 @@ def sample(models: Models, request: Request, sampler: Sampler, n: int, seed: int
     ValueError, naming the flag, where the request and the sampler don't fit.
     """
     unet, schedule, K = models.unet, models.schedule, models.unet.null_token
-    x_T = models.noise(n, seed)
-    generator = torch.Generator().manual_seed(seed + 1)
+    generator = torch.Generator().manual_seed(seed)
+    x_T = models.noise(n, generator)  # the sampler goes on drawing from the same generator
     c = torch.full((n,), request.positive, device=x_T.device)
     shift = None
     predictor = lambda x_t, t: unet(x_t, t, c)  # noqa: E731
@@ -80,12 +80,25 @@ def sample(models: Models, request: Request, sampler: Sampler, n: int, seed: int
     )
 
 
+def class_samples(
+    models: Models, *, w: float, per_class: int, steps: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Classifier-free samples of every class: x (K·per_class, C, H, W) and c, sorted by class."""
+    K = models.unet.null_token
+    x_T = models.noise(K * per_class, torch.Generator().manual_seed(seed))
+    c = torch.arange(K, device=x_T.device).repeat_interleave(per_class)  # (K·per_class,)
+    predictor = classifier_free_guidance(models.unet, c, w, null=K)
+    *_, last = ddim(models.schedule, predictor, x_T, steps)
+    return last.x, c
+
+
 def window(T: int, S: int, start_step: int, stop_step: int | None = None) -> tuple[int, int]:
     """(start, stop) for `negative_guidance`: values of t from step numbers in 0..S.
 
     Step k is the update at timesteps(T, S)[k]; S is "after the last". start_step is the first with
     the negative class, stop_step the first without it again.
     """
+    visited = [*timesteps(T, S), 0]
     stop_step = S if stop_step is None else stop_step
     for flag, k in (("--start-step", start_step), ("--stop-step", stop_step)):
         if not 0 <= k <= S:
@@ -94,5 +107,4 @@ def window(T: int, S: int, start_step: int, stop_step: int | None = None) -> tup
         raise ValueError(
             f"--start-step must not come after --stop-step, got {start_step} and {stop_step}"
         )
-    visited = [*timesteps(T, S), 0]
     return visited[start_step], visited[stop_step]

@@ -1,4 +1,4 @@
-"""The variational bound: laws 4, 5 and 7."""
+"""The variational bound."""
 
 import math
 
@@ -255,3 +255,11 @@ def test_the_bound_in_bits_bounds_the_entropy_of_discrete_data():
     standard_error = np.std(bound) / 20
     assert 1 - 5 * standard_error < bound.mean() < 1.05 + 5 * standard_error
     assert standard_error < 0.03
+
+
+def test_the_grid_is_looked_at_before_the_network_is_asked():
+    eps = lambda x_t, t: pytest.fail("asked")  # noqa: E731
+    with pytest.raises(ValueError, match="^x_0 must lie on the grid of 256"):
+        variational_bound(linear_schedule(3), eps, torch.full((2, 4), 0.3))
+    with pytest.raises(ValueError, match="^levels must be at least 2"):
+        variational_bound(linear_schedule(3), eps, torch.ones(2, 4), levels=1)

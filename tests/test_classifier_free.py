@@ -1,8 +1,9 @@
-"""Classifier-free guidance: laws 11 and 12."""
+"""Classifier-free guidance."""
 
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import normal
@@ -168,7 +169,7 @@ def test_w_may_be_any_kind_of_number():
     spy, x_t, t = Spy(), normal((2, 1)), torch.tensor([4, 5])
     results = [
         classifier_free_guidance(spy, 1, w, null=3)(x_t, t)
-        for w in (2, 2.0, torch.tensor(2.0), torch.tensor([2, 2]), torch.tensor([2.0]).squeeze())
+        for w in (2, 2.0, torch.tensor(2.0), torch.tensor([2, 2]), [2.0, 2.0], np.float64(2))
     ]
     for a, b in itertools.pairwise(results):
         assert torch.equal(a, b) and a.dtype == torch.float64
@@ -191,6 +192,9 @@ def test_one_class_is_enough():
         ({"w": float("nan")}, "^w .*Ho & Salimans.*guidance_scale s is w"),
         ({"w": float("inf")}, "^w .*Ho & Salimans"),
         ({"w": torch.tensor([1.0, float("-inf")])}, "^w .*Ho & Salimans"),
+        ({"w": None}, "^w must be a finite number"),
+        ({"w": "1"}, "^w must be a finite number"),
+        ({"c": "1"}, "^c must be a class"),
         ({"w": torch.ones(2, 1)}, "^w must be a finite number, or one for each"),
         ({"w": torch.ones(2, dtype=torch.complex64)}, "^w "),
         ({"c": 4}, r"^c must lie in 0\.\.3 \(3 is ∅\)"),

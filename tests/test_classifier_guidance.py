@@ -1,4 +1,4 @@
-"""ADM's classifier guidance: laws 9 and 10, and how Alg. 1 and Eq. 14 hang together."""
+"""ADM's classifier guidance, and how Alg. 1 and Eq. 14 hang together."""
 
 import itertools
 import math
@@ -238,3 +238,40 @@ def test_bad_arguments_are_named(schedule, mixture):
             log_posterior_of(mixture, schedule, y)(x_t, t)
     with pytest.raises(ValueError, match="^y must be one number or one per image"):
         log_posterior_of(mixture, schedule, torch.tensor([0, 1, 2]))(x_t, t)
+
+
+@pytest.mark.parametrize("wrong", [lambda p: p, lambda p: p[:, 0].mean(), lambda p: p[:1, 0]])
+def test_log_prob_is_one_number_per_image(schedule, mixture, wrong):
+    """The posterior of every class, or a mean, would guide to something else without a word."""
+    x_t, t = normal((2, 2)), torch.tensor([1, 2])
+
+    def log_prob(x, t):
+        return wrong(mixture.log_posterior(schedule, x, t))
+
+    for call in (
+        classifier_guidance(mixture.eps(schedule), log_prob, 1.0, schedule),
+        classifier_mean_shift(log_prob, 1.0),
+    ):
+        with pytest.raises(ValueError, match=r"^log_prob must give .* \(2,\), got"):
+            call(x_t, t)
+
+
+@pytest.mark.parametrize("y", [1.9, True, torch.tensor([0.0, 1.0])])
+def test_classes_that_are_no_integers(schedule, mixture, y):
+    with pytest.raises(ValueError, match="^y must be a class"):
+        log_posterior_of(mixture, schedule, y)(normal((2, 2)), torch.tensor([1, 2]))
+
+
+def test_with_a_clip_the_shift_comes_after_it():
+    """Eq. 14 changes the x̂_0 that is clipped, Alg. 1 moves the mean behind the clip."""
+    schedule, x_t = linear_schedule(), 3 * normal((50, 2))
+    eps, shift = (lambda x_t, t: 0.1 * x_t), (lambda x_t, t: torch.ones_like(x_t))
+
+    def step(**kwargs):
+        generator = torch.Generator().manual_seed(0)
+        return next(ancestral(schedule, eps, x_t, [700, 699], generator=generator, **kwargs))
+
+    plain, shifted = step(), step(shift=shift)
+    assert (plain.x_0.abs() == 1).any() and torch.equal(plain.x_0, shifted.x_0)
+    expected = schedule.beta[700].expand_as(x_t)
+    assert_close(shifted.x - plain.x, expected, rtol=0, atol=1e-12)

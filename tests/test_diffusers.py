@@ -1,4 +1,4 @@
-"""Law 17: an independent library. diffusers counts t from 0, so its t is ours minus one."""
+"""An independent library. diffusers counts t from 0, so its t is ours minus one."""
 
 import warnings
 

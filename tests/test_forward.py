@@ -1,4 +1,4 @@
-"""q: laws 1 and 2. The expected values come from kernels, Bayes' rule and a grid."""
+"""q. The expected values come from kernels, Bayes' rule and a grid."""
 
 import math
 

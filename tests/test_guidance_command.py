@@ -11,6 +11,7 @@ from ddpm import cosine_schedule, linear_schedule
 from guidance.__main__ import main
 from guidance.command import run
 from guidance.models import load_models
+from guidance.pictures import save_gif
 from guidance.sampling import Request, Sampler, sample
 from unet import NoisyClassifier, UNet, save
 
@@ -144,6 +145,7 @@ def test_eta_and_variance_reach_the_sampler(weights):
         ("none", "--class -1", "--class must be among ant, bee, cat"),
         ("none", "--w 3", "unrecognized arguments: --w 3"),
         ("none", "--steps 0", "steps must be an integer in 1..100 (T), got 0"),
+        ("negative", "--negative 1 --steps -5", "steps must be an integer in 1..100"),
         ("none", "--steps 101", "steps must be an integer in 1..100 (T), got 101"),
         ("none", "--n 0", "--n must be at least 1, got 0"),
         ("none", "--seed -1", "--seed must lie in 0..2^63−2, got -1"),
@@ -261,3 +263,38 @@ def test_help_from_the_shell(command):
     )
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith(f"usage: python -m {command}")
+
+
+def test_neighbouring_seeds_share_no_noise(weights):
+    """The sampler's first noise under one seed is not the x_T of the next."""
+    sampler, request = Sampler("ancestral", 6, variance="beta"), Request("none", 0)
+    models = load_models(weights)
+    drawn = []
+    for seed in (0, 1):
+        generator = torch.Generator().manual_seed(seed)
+        drawn += [models.noise(4, generator).flatten() for _ in range(6)]
+    for k, one in enumerate(drawn):
+        for other in drawn[k + 1 :]:
+            assert abs(torch.corrcoef(torch.stack([one, other]))[0, 1]) < 5 / len(one) ** 0.5
+    assert not torch.equal(*(final(weights, request, sampler, seed) for seed in (0, 1)))
+
+
+def test_a_long_process_makes_a_short_gif(weights, tmp_path):
+    out = tmp_path / "p.png"
+    assert guide("none", weights, out, "--steps", "100", "--class", "0", "--gif") == 0
+    steps = list(sample(load_models(weights), Request("none", 0), Sampler(steps=99), 2, 0))
+    save_gif(tmp_path / "odd.gif", [*steps, *steps, *steps], 1)
+    for name, frames in (("p.gif", 100), ("odd.gif", 99)):
+        with Image.open(tmp_path / name) as gif:
+            assert gif.n_frames == frames
+
+
+def test_too_little_memory_is_one_line(capsys):
+    def command():
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    assert run("python -m x", command) == 2
+    error = capsys.readouterr().err
+    assert error == "python -m x: error: out of memory; fewer images at once may do\n"
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):  # ours, and to be seen
+        run("python -m x", lambda: torch.zeros(2, 3) @ torch.zeros(2, 3))

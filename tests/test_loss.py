@@ -1,4 +1,4 @@
-"""L_simple: law 6. On the mixture the best predictor is known, so the loss has known excess."""
+"""L_simple. On the mixture the best predictor is known, so the loss has known excess."""
 
 import pytest
 import torch
@@ -164,3 +164,8 @@ def test_label_dropout_at_its_ends(monkeypatch):
     for p in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="^p_uncond"):
             drop_labels(c, p, null=10)
+
+
+def test_a_predictor_of_the_wrong_shape_is_refused(schedule):
+    with pytest.raises(ValueError, match="^eps must have the shape of noise"):
+        simple_loss(schedule, lambda x_t, t: x_t[:, :1], normal((2, 3, 4, 4)))

@@ -1,4 +1,4 @@
-"""The oracle itself, against torch.distributions, autograd and a grid: law 8."""
+"""The oracle itself, against torch.distributions, autograd and a grid."""
 
 import math
 
@@ -169,3 +169,16 @@ def test_bad_arguments_are_named(mixture):
     for c in ([0, 4], [-1, 0], [0]):
         with pytest.raises(ValueError, match="^c must"):
             mixture.eps(schedule)(normal((2, 2)), torch.tensor([1, 2]), torch.tensor(c))
+
+
+def test_more_bad_arguments_are_named(mixture):
+    lower = torch.tensor([[1.0, 0.0], [0.5, 1.0]])  # a Cholesky factor, not its covariance
+    with pytest.raises(ValueError, match="^covariance must be positive .symmetric"):
+        GaussianMixture(torch.zeros(1, 2), lower[None])
+    with pytest.raises(ValueError, match="^mean must be"):
+        GaussianMixture(torch.zeros(3), torch.ones(3))
+    with pytest.raises(ValueError, match="^weight"):
+        GaussianMixture(torch.zeros(2, 1), torch.ones(2), torch.tensor([1.0, math.inf]))
+    for c in (1, torch.tensor([0.0, 1.0])):
+        with pytest.raises(ValueError, match="^c must hold 2 classes"):
+            mixture.eps(linear_schedule())(normal((2, 2)), torch.tensor([1, 2]), c)

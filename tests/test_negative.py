@@ -1,4 +1,4 @@
-"""Negative guidance and its start step: laws 14 and 15. What should be equal is so bit for bit."""
+"""Negative guidance and its start step. What should be equal is so bit for bit."""
 
 import pytest
 import torch
@@ -174,7 +174,7 @@ def test_the_score_without_a_class(schedule, mixture, removed):
     assert lam.max() / lam.min() > 10
 
 
-# share left / removed / right, mean of the right mode (true 3.0): the table of Sec. e.4
+# share left / removed / right, mean of the right mode (true 3.0): simulated apart from this project
 TABLE = {
     0.0: (0.332, 0.331, 0.338, 2.99),
     0.25: (0.400, 0.195, 0.406, 3.66),
@@ -226,6 +226,8 @@ def test_constant_lambda_drags_the_kept_modes_away(line, lam):
         ({"stop": float("inf")}, r"^stop must be a finite number.* \(a value of t\)"),
         ({"start": 10, "stop": 11}, "^start must not lie below stop"),
         ({"start": torch.tensor([10, 12]), "stop": 11}, "^start must not lie below stop"),
+        ({"start": "5"}, "^start must be a finite number"),
+        ({"start": torch.ones(3), "stop": torch.zeros(2)}, "^start and stop must be of one length"),
         ({"null": 0}, "^null"),
     ],
 )

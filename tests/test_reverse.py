@@ -1,8 +1,9 @@
-"""Predictions and samplers: laws 3 and 13."""
+"""Predictions and samplers."""
 
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import normal
@@ -297,3 +298,28 @@ def test_bad_variance_and_a_predictor_of_the_wrong_shape():
             next(ddim(schedule, eps, x_T))
         with pytest.raises(ValueError, match="^eps must have the shape of x_t"):
             reverse_mean(schedule, x_T, torch.ones(3, dtype=torch.int64), eps(x_T, None))
+
+
+def test_t_0_has_nothing_before_it(schedule):
+    x, t = normal((2, 3)), torch.tensor([0, 1])
+    for call in (
+        lambda: q_posterior(schedule, x, x, t),
+        lambda: reverse_mean(schedule, x, t, x),
+        lambda: predict_x_0(schedule, x, t, x),
+    ):
+        with pytest.raises(ValueError, match=r"^t must lie in 1\.\.1000, got 0\.\.1"):
+            call()
+
+
+@pytest.mark.parametrize("steps", [[900.9, 400.2], [True], [torch.tensor(3.5)], 2.5, "50"])
+def test_steps_that_are_no_integers(steps):
+    with pytest.raises(ValueError, match="^steps must be"):
+        ddim(linear_schedule(), lambda x, t: x, torch.zeros(3, 1), steps)
+
+
+@pytest.mark.parametrize("steps", [[9, 4], (9, 4), np.array([9, 4]), torch.tensor([9, 4])])
+def test_steps_may_come_in_any_sequence(steps):
+    visited = list(ddim(linear_schedule(), lambda x, t: x, torch.zeros(3, 1), steps))
+    assert [step.t for step in visited] == [9, 4]
+    number = ddim(linear_schedule(), lambda x, t: x, torch.zeros(3, 1), np.int64(2))
+    assert [step.t for step in number] == [1000, 500]

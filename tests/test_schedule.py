@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -139,3 +140,32 @@ def test_timesteps_lead_from_T_to_at_least_1():
 def test_bad_arguments_are_named(call, name):
     with pytest.raises(ValueError, match=f"^{name}"):
         call()
+
+
+def test_integers_of_any_kind_are_counted_with():
+    assert timesteps(np.int64(1000), np.int32(4)) == [1000, 750, 500, 250]
+    assert linear_schedule(np.int64(10)).info["T"] == 10
+    assert type(cosine_schedule(np.int64(10)).info["T"]) is int  # as JSON wants it
+
+
+def test_images_of_integers_are_refused():
+    """Cast to uint8 every coefficient would be 0, and so would every image."""
+    with pytest.raises(ValueError, match="^images must be floats"):
+        linear_schedule().at(linear_schedule().beta, torch.tensor([1]), torch.ones(1, 2).byte())
+
+
+@pytest.mark.parametrize("t", [torch.tensor([True]), torch.tensor([1], dtype=torch.uint8)])
+def test_t_that_would_be_taken_for_a_mask_is_refused(t):
+    with pytest.raises(ValueError, match="^t must hold one integer"):
+        linear_schedule().at(linear_schedule().beta, t, torch.ones(1, 2))
+
+
+def test_a_long_schedule_can_be_sampled_in_one_step():
+    """ᾱ_4000 is 1e-18: 1 − ᾱ is 1 to every digit of float64."""
+    sub = linear_schedule(4000).subsequence([4000])
+    assert sub.T == 1 and 0 < sub.alpha_bar[1] < 1e-14
+
+
+def test_info_with_other_arguments_is_refused():
+    with pytest.raises(ValueError, match="^info can't be made into a schedule"):
+        Schedule.from_info({"name": "linear", "T": 10, "s": 1})

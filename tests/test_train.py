@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 
@@ -150,7 +151,7 @@ def test_resume_keeps_the_configuration(finished, tmp_path, capsys):
     assert "there is no run in" in capsys.readouterr().err
     assert main(["--out", str(finished), "--resume", "--overwrite"]) == 2
     assert "exclude each other" in capsys.readouterr().err
-    for broken in ("{", '{"T": 0}', '{"nonsense": 1}'):
+    for broken in ("{", "[1]", "7", '{"T": 0}', '{"preset": "digits", "x": 1}', '{"preset": "x"}'):
         (tmp_path / "config.json").write_text(broken)
         assert main(["--out", str(tmp_path), "--resume"]) == 2
         assert "can't be read" in capsys.readouterr().err
@@ -164,6 +165,42 @@ def test_a_broken_state_is_named(finished, tmp_path, capsys):
         assert main(["--out", str(tmp_path), "--resume"]) == 2
         error = capsys.readouterr().err
         assert "unet.state can't be taken up" in error and "Traceback" not in error
+
+
+def test_what_may_change_is_checked_against_the_run(finished, capsys):
+    assert main(["--out", str(finished), "--resume", "--sampling-steps", "500"]) == 2
+    assert "--sampling-steps must be at most T = 60, got 500" in capsys.readouterr().err
+
+
+def test_overwriting_leaves_nothing_of_the_old_run(finished, tmp_path):
+    out = tmp_path / "r"
+    shutil.copytree(finished, out)
+    (out / "notes.txt").write_text("mine")
+    assert train("--out", out, "--overwrite", "--classifier-steps", 0, "--steps", 4) == 0
+    left = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert left == {
+        "config.json",
+        "log.jsonl",
+        "unet.state",
+        "unet.safetensors",
+        "unet-raw.safetensors",
+        "loss.png",
+        "samples.png",
+        "reverse.gif",
+        "notes.txt",
+    }
+
+
+def test_a_state_from_another_device_goes_on_with_new_random_numbers(finished, tmp_path, capsys):
+    out = tmp_path / "r"
+    shutil.copytree(finished, out)
+    state = torch.load(out / "unet.state", weights_only=True)
+    state |= {"device": "cuda", "step": 9, "generator": torch.zeros(16, dtype=torch.uint8)}
+    torch.save(state, out / "unet.state")
+    assert main(["--out", str(out), "--resume"]) == 0
+    assert "was saved on cuda: on cpu the run goes on with new random numbers" in (
+        capsys.readouterr().err
+    )
 
 
 # -- the loop on its own ---------------------------------------------------------------------------
@@ -247,17 +284,63 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_state(tmp_path
         calls += 1
         return line_loss(model, *args) * (bad if calls > 9 else 1.0)
 
-    with pytest.raises(Diverged, match=r"the loss of x is (nan|inf) at step 12"):
+    with pytest.raises(Diverged, match=r"not finite before step 12 \((nan|inf)\)"):
         fit("x", Line(), loss, line_data(), config(tmp_path), 40)
     state = torch.load(tmp_path / "x.state", weights_only=True)
     assert state["step"] == 8 and torch.isfinite(state["model"]["a"]).all()
     assert [p.name for p in tmp_path.glob("*.state*")] == ["x.state"]
 
 
+def test_an_infinite_gradient_under_a_finite_loss_is_seen(tmp_path):
+    """Clipping turns it into NaN weights, and the last state must not hold them."""
+
+    class Cliff(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * float("inf")
+
+    calls = 0
+
+    def loss(model, *args):
+        nonlocal calls
+        calls += 1
+        value = line_loss(model, *args)
+        return Cliff.apply(value) if calls == 8 else value
+
+    with pytest.raises(Diverged, match="gradient is not finite before step 8"):
+        fit("x", Line(), loss, line_data(), config(tmp_path), 40)
+    state = torch.load(tmp_path / "x.state", weights_only=True)
+    assert state["step"] == 4 and torch.isfinite(state["model"]["a"]).all()
+
+
+def test_the_log_is_right_when_its_interval_changes_on_resume(tmp_path):
+    def constant(model, *args):
+        return line_loss(model, *args) * 0 + 1.0
+
+    def interrupted(*args):
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return constant(*args)
+
+    calls = 0
+    with pytest.raises(Interrupted):
+        fit("x", Line(), interrupted, line_data(), config(tmp_path, log_every=10), 20)
+    fit("x", Line(), constant, line_data(), config(tmp_path, log_every=2), 20)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in lines] == [8, 10, 12, 14, 16, 18, 20]
+    assert [e["loss"] for e in lines] == [1.0] * 7
+
+
 def test_divergence_on_the_command_line(tmp_path, capsys):
     assert train("--out", tmp_path / "r", "--lr", 1e30, "--precision", "float32") == 1
     error = capsys.readouterr().err
-    assert "the loss of unet is" in error and "last good state" in error
+    assert "the loss of unet or its gradient is not finite" in error and "last good state" in error
     assert "Traceback" not in error
 
 
@@ -305,7 +388,7 @@ class Echo(nn.Module):
 
     def __init__(self, K):
         super().__init__()
-        self.label = nn.Embedding(K + 1, 1)
+        self.null_token = K
         self.given = []
 
     def forward(self, x_t, t, c=None):
@@ -413,6 +496,32 @@ def test_a_download_that_fails_says_where_the_files_belong(preset, tmp_path, mon
     assert "`--preset digits` needs no download" in error and "Traceback" not in error
     assert error.strip().count("\n") == 0
     assert not (tmp_path / "r").exists()
+
+
+def test_a_broken_file_is_named(tmp_path, monkeypatch, capsys):
+    def no_network(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            path = tmp_path / f"MNIST/raw/{part}-{kind}-ubyte"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+    assert (
+        main(["--preset", "mnist", "--data-dir", str(tmp_path), "--out", str(tmp_path / "r")]) == 2
+    )
+    error = capsys.readouterr().err
+    assert "could not be downloaded or read" in error and "MNIST/raw" in error
+
+
+def test_data_that_is_there_needs_no_right_to_write(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *a: False)
+    for part, n in (("train", 3), ("t10k", 2)):
+        images = torch.zeros(n, 28, 28, dtype=torch.uint8)
+        write_idx(tmp_path / f"MNIST/raw/{part}-images-idx3-ubyte", images)
+        write_idx(tmp_path / f"MNIST/raw/{part}-labels-idx1-ubyte", images[:, 0, 0])
+    assert len(load_data("mnist", str(tmp_path)).images) == 3
 
 
 def test_a_data_directory_that_can_not_be_made(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The networks: law 16, and what a reader may put in."""
+"""The networks, and what a reader may put in."""
 
 import math
 
@@ -192,3 +192,21 @@ def test_bad_batches_are_named(arguments, message):
     if "c" not in arguments:
         with pytest.raises(ValueError, match=message):
             NoisyClassifier(**TINY)(call["x"], call["t"])
+
+
+@pytest.mark.parametrize("width", [8, 40, 104, 168])
+def test_attention_fits_every_width(width):
+    model = UNet(**{**TINY, "width": width, "attention": (8, 4)})
+    assert model(torch.zeros(1, 1, 8, 8), torch.tensor([1])).shape == (1, 1, 8, 8)
+
+
+def test_images_of_another_type_than_the_weights():
+    x, t = torch.zeros(1, 1, 8, 8, dtype=torch.float64), torch.tensor([1])
+    for kind in (UNet, NoisyClassifier):
+        with pytest.raises(ValueError, match="^x_t must be torch.float32 as the network is"):
+            kind(**TINY)(x, t)
+
+
+def test_logits_are_float32_at_least():
+    x, t = torch.zeros(1, 1, 8, 8, dtype=torch.bfloat16), torch.tensor([1])
+    assert NoisyClassifier(**TINY).bfloat16()(x, t).dtype == torch.float32

@@ -2,16 +2,29 @@
 
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from guidance.command import choose_device, run
-from train.config import MAY_CHANGE, Config, from_flags, parser
+import torch
 
-if TYPE_CHECKING:
-    from train.data import Dataset
+from ddpm import cosine_schedule, linear_schedule
+from guidance.command import choose_device
+from guidance.command import run as run_command
+from guidance.models import Models, load_models
+from guidance.sampling import class_samples
+from train import objectives, report
+from train.config import MAY_CHANGE, PRESETS, Config, from_flags, parser, validate
+from train.data import Dataset, load_data
+from train.judge import SVMJudge
+from train.loop import Diverged, Interrupted, fit
+from unet import NoisyClassifier, UNet, save
+
+# Everything that a run writes: what --overwrite takes away, so that no file of an old run is left
+# beside the configuration of a new one.
+FILES = ("*.state", "*.state.partial", "*.safetensors", "*.png", "*.gif", "samples/step-*.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,19 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config = _resumed(config, flags)
         return _train(config, resume, overwrite)
 
-    return run("python -m train", command)
+    return run_command("python -m train", command)
 
 
 def _train(config: Config, resume: bool, overwrite: bool) -> int:
-    import torch
-
-    from ddpm import cosine_schedule, linear_schedule
-    from train import report
-    from train.data import load_data
-    from train.loop import Diverged, Interrupted, fit
-    from train.objectives import classifier_loss, unet_loss
-    from unet import NoisyClassifier, UNet, save
-
     device = choose_device(config.device)
     schedule = (linear_schedule if config.schedule == "linear" else cosine_schedule)(config.T)
     if schedule.alpha_bar[-1] > 1e-3:
@@ -73,20 +77,20 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
         f"{data.name}: {len(data.images)} images on {device}; U-Net with {parameters:,} parameters"
     )
 
-    def picture(model: torch.nn.Module, step: int) -> None:
+    def picture(model: UNet, step: int) -> None:
         path = run / "samples" / f"step-{step:06d}.png"
-        report.progress(model, schedule, data.classes, path, config.sampling_steps)  # type: ignore[arg-type]
+        models = Models(model, None, schedule, data.classes, info)
+        report.progress(path, models, config.sampling_steps)
 
     try:
-        ema, raw = fit(
-            "unet", unet, unet_loss(schedule, config), data, config, config.steps, picture
-        )
-        save(run / "unet.safetensors", ema, info)  # type: ignore[arg-type]
-        save(run / "unet-raw.safetensors", raw, info)  # type: ignore[arg-type]
+        loss = objectives.unet_loss(schedule, config)
+        ema, raw = fit("unet", unet, loss, data, config, config.steps, picture)
+        save(run / "unet.safetensors", ema, info)
+        save(run / "unet-raw.safetensors", raw, info)
         if config.classifier_steps:
-            loss = classifier_loss(schedule)
-            ema, _ = fit("classifier", classifier, loss, data, config, config.classifier_steps)
-            save(run / "classifier.safetensors", ema, info)  # type: ignore[arg-type]
+            loss = objectives.classifier_loss(schedule)
+            p_phi, _ = fit("classifier", classifier, loss, data, config, config.classifier_steps)
+            save(run / "classifier.safetensors", p_phi, info)
     except Interrupted:
         print(
             f"\ninterrupted; the state is in {run}. Go on with: {_go_on(config)}", file=sys.stderr
@@ -100,12 +104,8 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
     return 0
 
 
-def _report(run: Path, config: Config, data: "Dataset") -> None:
+def _report(run: Path, config: Config, data: Dataset) -> None:
     """The pictures, drawn from the weights files as anybody else would, and the judge's number."""
-    from guidance.models import load_models
-    from train import report
-    from train.judge import SVMJudge, class_samples
-
     with_classifier, S = config.classifier_steps > 0, config.sampling_steps
     models = load_models(run, classifier=with_classifier, device=data.images.device)
     made = ["unet.safetensors", "unet-raw.safetensors", "loss.png", "samples.png", "reverse.gif"]
@@ -122,7 +122,7 @@ def _report(run: Path, config: Config, data: "Dataset") -> None:
         print(run / name)
     if data.name == "digits":
         judge = SVMJudge(data)
-        x, c = class_samples(models.unet, models.schedule, w=1.0, per_class=50, steps=S, seed=1)
+        x, c = class_samples(models, w=1.0, per_class=50, steps=S, seed=1)
         share, real = judge.accuracy(x, c), judge.accuracy_on_real()
         _log(run, {"phase": "judge", "w": 1.0, "class accuracy": share, "on real digits": real})
         print(
@@ -142,8 +142,8 @@ def _prepare(run: Path, config: Config, resume: bool, overwrite: bool) -> None:
             raise ValueError(
                 f"--out {run} holds another run; --resume goes on, --overwrite replaces"
             )
-        for path in [*run.glob("*.state"), *run.glob("samples/step-*.png"), run / "log.jsonl"]:
-            path.unlink(missing_ok=True)
+        for path in [p for pattern in (*FILES, "log.jsonl") for p in run.glob(pattern)]:
+            path.unlink()
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
@@ -154,7 +154,9 @@ def _resumed(config: Config, flags: dict[str, Any]) -> Config:
     if not path.is_file():
         raise ValueError(f"--resume: there is no run in {config.run} (no config.json)")
     try:
-        saved = json.loads(path.read_text())
+        saved = dict(json.loads(path.read_text()))
+        if saved.get("preset") not in PRESETS:
+            raise ValueError("it names no preset")
         old = from_flags({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
     except (ValueError, TypeError) as error:
         raise ValueError(f"--resume: {path} can't be read: {error}") from error
@@ -164,11 +166,13 @@ def _resumed(config: Config, flags: dict[str, Any]) -> Config:
                 f"--{name.replace('_', '-')} can't change on --resume: the run has "
                 f"{getattr(old, name)}, got {value}"
             )
-    return dataclasses.replace(old, **{k: v for k, v in flags.items() if k in MAY_CHANGE})
+    merged = dataclasses.replace(old, **{k: v for k, v in flags.items() if k in MAY_CHANGE})
+    validate(merged)
+    return merged
 
 
 def _go_on(config: Config) -> str:
-    out = f" --out {config.out}" if config.out else ""
+    out = f" --out {shlex.quote(config.out)}" if config.out else ""
     return f"python -m train --preset {config.preset}{out} --resume"
 
 

@@ -4,6 +4,7 @@ import os
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,21 +76,9 @@ def _torchvision(name: str, data_dir: str) -> Dataset:
     place = {"MNIST": "MNIST/raw/*.gz", "CIFAR10": "cifar-10-batches-py/"}[name]
     hint = f"expected in {root / place}; `--preset digits` needs no download"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--data-dir {root} can't be made ({error}); {name}: {hint}") from error
-    if not os.access(root, os.W_OK):
-        raise ValueError(f"--data-dir {root} can't be written; {name}: {hint}")
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # a network that swallows packets must not hang the run
-    try:
-        train, test = (
-            getattr(datasets, name)(root, train=part, download=True) for part in (True, False)
-        )
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{name} could not be downloaded or read ({error}); {hint}") from error
-    finally:
-        socket.setdefaulttimeout(timeout)
+        train, test = (getattr(datasets, name)(root, train=part) for part in (True, False))
+    except Exception:  # not there, or not whole: torchvision mends or fetches it
+        train, test = _download(getattr(datasets, name), root, hint)
     if name == "MNIST":
         x, x_test = train.data[:, None], test.data[:, None]  # (N, 1, 28, 28)
     else:
@@ -105,3 +94,22 @@ def _torchvision(name: str, data_dir: str) -> Dataset:
         classes,
         flip=name == "CIFAR10",
     )
+
+
+def _download(dataset: Any, root: Path, hint: str) -> tuple[Any, Any]:
+    """Both parts, unpacked from the archives in root, or fetched from the network."""
+    name = dataset.__name__
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--data-dir {root} can't be made ({error}); {name}: {hint}") from error
+    if not os.access(root, os.W_OK):
+        raise ValueError(f"--data-dir {root} can't be written; {name}: {hint}")
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # a network that swallows packets must not hang the run
+    try:
+        return dataset(root, train=True, download=True), dataset(root, train=False, download=True)
+    except Exception as error:  # a broken file may raise anything, from gzip, struct or an assert
+        raise ValueError(f"{name} could not be downloaded or read ({error}); {hint}") from error
+    finally:
+        socket.setdefaulttimeout(timeout)

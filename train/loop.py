@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from train.config import Config
 from train.data import Dataset
 from train.state import load_state, save_state
 
-Loss = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+Model = TypeVar("Model", bound=nn.Module)
+Loss = Callable[[Any, Tensor, Tensor, torch.Generator], Tensor]
 """loss(model, x_0, c, generator) -> scalar."""
 
 
@@ -34,13 +35,13 @@ class Diverged(Exception):
 
 def fit(
     name: str,
-    model: nn.Module,
+    model: Model,
     loss: Loss,
     data: Dataset,
     config: Config,
     steps: int,
-    picture: Callable[[nn.Module, int], None] | None = None,
-) -> tuple[nn.Module, nn.Module]:
+    picture: Callable[[Model, int], None] | None = None,
+) -> tuple[Model, Model]:
     """Train model for `steps` steps; the state lives in RUN/NAME.state and is taken up from there.
 
     picture(model, step) is called with the averaged weights every config.sample_every steps.
@@ -55,12 +56,14 @@ def fit(
     )
     scheduler = LambdaLR(optimizer, lambda step: learning_rate(step, steps, config.warmup))
     ema = AveragedModel(model, multi_avg_fn=_ema(config.ema))
+    averaged = cast(Model, ema.module)
     generator = torch.Generator(device).manual_seed(config.seed)
     parts = {"model": model, "ema": ema, "optimizer": optimizer, "scheduler": scheduler}
     state_file = run / f"{name}.state"
-    step, total = 0, torch.zeros((), device=device)
+    # total is the sum of the losses of `count` steps, since the last line of the log
+    step, count, total = 0, 0, torch.zeros((), device=device)
     if state_file.exists():
-        step, total = load_state(state_file, parts, generator, device)
+        step, count, total = load_state(state_file, parts, generator, device, config.seed)
     dtype = autocast_dtype(config.precision, device)
 
     bar = tqdm(
@@ -82,22 +85,22 @@ def fit(
                 value = loss(model, x_0, c, generator)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
             optimizer.step()
             scheduler.step()
             ema.update_parameters(model)
-            total += value.detach()
-            step += 1
+            total += value.detach() + 0 * norm  # so that an infinite gradient is seen, too
+            step, count = step + 1, count + 1
             bar.update(config.batch_size)
 
             stop = step == steps or signals.came
             if step % config.log_every == 0 or step % config.sample_every == 0 or stop:
-                since = (step - 1) % config.log_every + 1
-                mean = total.item() / since  # the only point at which the device is waited for
+                mean = total.item() / count  # the only point at which the device is waited for
                 if not math.isfinite(mean):
                     raise Diverged(
-                        f"the loss of {name} is {mean} at step {step}; the last good state, if any,"
-                        f" is {state_file}. A smaller --lr or --precision float32 may help"
+                        f"the loss of {name} or its gradient is not finite before step {step} "
+                        f"({mean}); the last good state, if any, is {state_file}. A new run with a "
+                        "smaller --lr or --precision float32 may help"
                     )
                 bar.set_postfix(loss=f"{mean:.4f}")
                 if step % config.log_every == 0 or step == steps:
@@ -107,13 +110,14 @@ def fit(
                     with open(run / "log.jsonl", "a") as log:
                         log.write(json.dumps(line) + "\n")
                     total.zero_()
+                    count = 0
             if step % config.sample_every == 0 or stop:
-                save_state(state_file, parts, generator, step, total)
+                save_state(state_file, parts, generator, step, count, total)
                 if signals.came:
                     raise Interrupted
                 if picture is not None and step < steps:
-                    picture(ema.module, step)
-    return ema.module.eval(), model.eval()
+                    picture(averaged, step)
+    return averaged.eval(), model.eval()
 
 
 def learning_rate(step: int, steps: int, warmup: int) -> float:
@@ -136,8 +140,9 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
         return torch.bfloat16
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
+    # Not public, and not in every version: where they are missing the answer is no.
     cpu_flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    if device.type == "cpu" and any(getattr(torch.cpu, f, bool)() for f in cpu_flags):
+    if device.type == "cpu" and any(getattr(torch.cpu, f, lambda: False)() for f in cpu_flags):
         return torch.bfloat16
     return None
 

@@ -8,14 +8,14 @@ from ddpm import Schedule, q_sample, simple_loss
 from guidance import drop_labels
 from train.config import Config
 from train.loop import Loss
+from unet import UNet
 
 
 def unet_loss(schedule: Schedule, config: Config) -> Loss:
     """L_simple with labels dropped to ∅ (DDPM Eq. 14, CFG Alg. 1)."""
 
-    def loss(model: nn.Module, x_0: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
-        null = len(model.label.weight) - 1  # type: ignore[union-attr, arg-type]
-        c = drop_labels(c, config.p_uncond, null=null, generator=generator)
+    def loss(model: UNet, x_0: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
+        c = drop_labels(c, config.p_uncond, null=model.null_token, generator=generator)
         return simple_loss(schedule, lambda x_t, t: model(x_t, t, c), x_0, generator=generator)
 
     return loss

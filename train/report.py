@@ -17,17 +17,17 @@ from guidance import (
 )
 from guidance.models import Models
 from guidance.pictures import Panel, save_gif, save_panels
+from guidance.sampling import class_samples
 from train.data import Dataset
-from train.judge import class_samples
-from unet import NoisyClassifier, UNet
+from unet import NoisyClassifier
 
 
 def samples(path: Path, models: Models, ws: tuple[float, ...], n: int, steps: int) -> None:
     """Rows are classes; one block of n columns for each w, from the same noise."""
-    unet, K = models.unet, models.unet.null_token
+    K = models.unet.null_token
     blocks = []
     for w in ws:
-        x, _ = class_samples(unet, models.schedule, w=w, per_class=n, steps=steps, seed=0)
+        x, _ = class_samples(models, w=w, per_class=n, steps=steps, seed=0)
         blocks.append(Panel(f"w = {w:g}", models.classes, x.unflatten(0, (K, n))))
     save_panels(path, blocks, f"classifier-free guidance, DDIM, {steps} steps")
 
@@ -37,7 +37,7 @@ def reverse_process(path: Path, models: Models, w: float, n: int, steps: int) ->
     rows = min(4, models.unet.null_token)
     c = torch.arange(rows).repeat_interleave(n)
     predictor = classifier_free_guidance(models.unet, c, w, null=models.unet.null_token)
-    x_T = models.noise(len(c), seed=0)
+    x_T = models.noise(len(c), torch.Generator().manual_seed(0))
     save_gif(path, list(ddim(models.schedule, predictor, x_T, steps)), rows)
 
 
@@ -100,7 +100,8 @@ def every_guidance(path: Path, models: Models, steps: int, n: int = 6, removed: 
     assert classifier is not None
     K = unet.null_token
     c = torch.arange(K).repeat_interleave(n)
-    x_T = models.noise(n, seed=0).repeat(K, 1, 1, 1)
+    generator = torch.Generator().manual_seed(0)
+    x_T = models.noise(n, generator).repeat(K, 1, 1, 1)
 
     def final(predictor: object, x: Tensor) -> Tensor:
         *_, last = ddim(schedule, predictor, x, steps)  # type: ignore[arg-type]
@@ -117,7 +118,7 @@ def every_guidance(path: Path, models: Models, steps: int, n: int = 6, removed: 
         x = final(predictor, x_T)
         panels.append(Panel(title, models.classes, x.unflatten(0, (K, n))))
 
-    noise = models.noise(30 * n, seed=1)
+    noise = models.noise(30 * n, generator)
     plain = final(unet, noise)
     zero = torch.zeros(len(plain), dtype=torch.int64, device=plain.device)
     with torch.no_grad():
@@ -134,15 +135,17 @@ def every_guidance(path: Path, models: Models, steps: int, n: int = 6, removed: 
     save_panels(
         path,
         panels,
-        f"DDIM, {steps} steps; rows on the right: the step from which the negative class acts",
+        f"DDIM, {steps} steps; columns share their noise. Right: rows are the step from which the "
+        f"negative class acts; noise chosen, the {n} of {30 * n} that p_φ is surest end as a "
+        f"{models.classes[removed]}",
     )
 
 
 @torch.no_grad()
-def progress(unet: UNet, schedule: Schedule, classes: list[str], path: Path, steps: int) -> None:
+def progress(path: Path, models: Models, steps: int) -> None:
     """A grid of samples while training goes on: eight of each class at w = 1."""
-    mode = unet.training
-    unet.eval()
-    x, _ = class_samples(unet, schedule, w=1.0, per_class=8, steps=steps, seed=0)
-    save_panels(path, [Panel("w = 1", classes, x.unflatten(0, (unet.null_token, 8)))])
-    unet.train(mode)
+    mode = models.unet.training
+    models.unet.eval()
+    x, _ = class_samples(models, w=1.0, per_class=8, steps=steps, seed=0)
+    save_panels(path, [Panel("w = 1", models.classes, x.unflatten(0, (-1, 8)))])
+    models.unet.train(mode)

@@ -1,6 +1,7 @@
 """The full training state on disk, from which a run goes on as if it had never stopped."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,19 @@ from torch import Tensor
 
 
 def save_state(
-    path: Path, parts: dict[str, Any], generator: torch.Generator, step: int, total: Tensor
+    path: Path,
+    parts: dict[str, Any],
+    generator: torch.Generator,
+    step: int,
+    count: int,
+    total: Tensor,
 ) -> None:
     """Write all that the next step depends on; the old state goes once the new one is whole."""
+    device = generator.device
     state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
-    state |= {"step": step, "total": total, "generator": generator.get_state()}
-    state["random"] = torch.get_rng_state()  # dropout draws from the global generators
-    if torch.cuda.is_available():
-        state["random_cuda"] = torch.cuda.get_rng_state()
+    state |= {"step": step, "count": count, "total": total, "device": device.type}
+    # Dropout draws from the device's own generator, the rest from ours.
+    state |= {"generator": generator.get_state(), "global": _global_state(device)}
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as file:
         torch.save(state, file)
@@ -26,18 +32,42 @@ def save_state(
 
 
 def load_state(
-    path: Path, parts: dict[str, Any], generator: torch.Generator, device: torch.device
-) -> tuple[int, Tensor]:
-    """Put a saved state back into parts and generators. Returns the step and the running loss."""
+    path: Path, parts: dict[str, Any], generator: torch.Generator, device: torch.device, seed: int
+) -> tuple[int, int, Tensor]:
+    """Put a saved state back into parts and generators. Returns step, count and total.
+
+    On another kind of device the generators can't go on: they are seeded anew, and it is said.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(state[name])
-        generator.set_state(state["generator"])
-        torch.set_rng_state(state["random"])
-        if device.type == "cuda" and "random_cuda" in state:
-            torch.cuda.set_rng_state(state["random_cuda"])
-        return state["step"], state["total"].to(device)
+        if state["device"] == device.type:
+            generator.set_state(state["generator"])
+            _set_global_state(device, state["global"])
+        else:
+            generator.manual_seed(seed + state["step"])
+            print(
+                f"{path} was saved on {state['device']}: on {device.type} the run goes on with new "
+                "random numbers",
+                file=sys.stderr,
+            )
+        return state["step"], state["count"], state["total"].to(device)
     except Exception as error:  # torch.load and unpickling raise nearly anything on a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"the state {path} can't be taken up: {reason}") from error
+
+
+def _global_state(device: torch.device) -> Tensor:
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
+
+
+def _set_global_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state)
+    else:
+        torch.set_rng_state(state)

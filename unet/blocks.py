@@ -57,11 +57,11 @@ class ResBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """h + Attention(GroupNorm(h)) over the H·W pixels, 32 channels a head. DDPM App. B."""
+    """h + Attention(GroupNorm(h)) over the H·W pixels, 32 channels a head or more. DDPM App. B."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // 32)
+        self.heads = max(h for h in range(1, max(1, channels // 32) + 1) if channels % h == 0)
         self.norm = group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zero(nn.Conv2d(channels, channels, 1))
@@ -160,13 +160,15 @@ def zero(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def check_images(x_t: Tensor, t: Tensor, channels: int, size: int) -> None:
-    """ValueError unless x_t is (B, channels, size, size) floats and t (B,) integers."""
+def check_images(x_t: Tensor, t: Tensor, channels: int, size: int, weight: Tensor) -> None:
+    """ValueError unless x_t is (B, channels, size, size) of the weights' type, t (B,) integers."""
     if x_t.ndim != 4 or x_t.shape[1:] != (channels, size, size) or not x_t.is_floating_point():
         raise ValueError(
             f"x_t must be a float batch (B, {channels}, {size}, {size}), "
             f"got {tuple(x_t.shape)} of {x_t.dtype}"
         )
+    if x_t.dtype != weight.dtype and not torch.is_autocast_enabled(x_t.device.type):
+        raise ValueError(f"x_t must be {weight.dtype} as the network is, got {x_t.dtype}")
     if t.shape != (len(x_t),) or t.is_floating_point():
         raise ValueError(
             f"t must hold one integer per image, ({len(x_t)},), got {tuple(t.shape)} of {t.dtype}"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,8 +53,10 @@ class NoisyClassifier(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Logits (B, K), float32 at least. x_t: (B, channels, size, size); t: (B,) in 0..T."""
-        check_images(x_t, t, self.architecture["channels"], self.architecture["size"])
+        a = self.architecture
+        check_images(x_t, t, a["channels"], a["size"], self.head.weight)
         emb = self.time(t)
         h, _ = self.down(x_t, emb)
         h = F.silu(self.norm(self.last(h, emb)))
-        return self.head(h.mean(dim=(2, 3))).to(x_t.dtype)
+        logits = self.head(h.mean(dim=(2, 3)))
+        return logits.to(torch.promote_types(x_t.dtype, torch.float32))

@@ -74,7 +74,8 @@ class UNet(nn.Module):
 
         c=None is ∅ for every image. Returns the shape and type of x_t. ValueError on other shapes.
         """
-        check_images(x_t, t, self.architecture["channels"], self.architecture["size"])
+        a = self.architecture
+        check_images(x_t, t, a["channels"], a["size"], self.out.weight)
         c = torch.full_like(t, self.null_token) if c is None else self._check_labels(c, len(x_t))
         emb = self.time(t) + self.label(c)  # (B, 4·width)
         h, skips = self.down(x_t, emb)
