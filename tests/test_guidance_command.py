@@ -103,6 +103,16 @@ def test_rows_share_their_noise(weights, sampler):
     assert torch.equal(null, final(weights, Request("none", 3), sampler))  # it guides ε(∅)
 
 
+def test_the_stop_step_reaches_the_guidance(weights):
+    sampler, S = Sampler(steps=6), 6
+    free = final(weights, Request("classifier-free", 1, w=2.0), sampler)
+    always = final(weights, Request("negative", 1, 2, w=2.0), sampler)
+    for stop, same in ((0, free), (S, always), (S // 2, None)):
+        x = final(weights, Request("negative", 1, 2, w=2.0, stop_step=stop), sampler)
+        assert torch.equal(x, free) == (same is free)
+        assert torch.equal(x, always) == (same is always)
+
+
 def test_models_are_where_and_what_was_asked_for(weights):
     """meta stands for an accelerator: tensors without values, which refuse to meet the CPU's."""
     one = load_models(weights, device="meta")

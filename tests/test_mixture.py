@@ -106,6 +106,23 @@ def test_a_seed_makes_the_samples_repeatable(mixture):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_only_the_ratio_of_the_weights_counts(line):
+    mean, covariance = line.mean, torch.full((3,), 0.25, dtype=torch.float64)
+    schedule, x_0, t = linear_schedule(), normal((6, 1)), torch.zeros(6, dtype=torch.int64)
+    for one, p in (
+        (
+            GaussianMixture(mean, covariance, torch.tensor([2.0, 5.0, 3.0]).double()),
+            (0.2, 0.5, 0.3),
+        ),
+        (line, (1 / 3, 1 / 3, 1 / 3)),  # uniform by default
+    ):
+        p_0 = D.MixtureSameFamily(
+            D.Categorical(torch.tensor(p, dtype=torch.float64)),
+            D.Independent(D.Normal(mean, 0.5), 1),
+        )
+        assert_close(one.log_prob(schedule, x_0, t), p_0.log_prob(x_0), rtol=0, atol=1e-12)
+
+
 def test_images_are_vectors_in_another_shape(generator):
     schedule = linear_schedule()
     mean = normal((2, 12))
