@@ -1,0 +1,56 @@
+"""The README: its links lead somewhere, its commands exist, its figures are the code's."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from guidance.__main__ import parser as guidance_parser
+from train.config import PRESETS
+from train.config import parser as train_parser
+from train.evaluate import parser as evaluate_parser
+from unet import UNet
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+PARSERS = {
+    "guidance": guidance_parser,
+    "train": train_parser,
+    "train.evaluate": evaluate_parser,
+}
+COMMANDS = re.findall(r"python -m ((?:guidance|train)[^`\n#]*--[^`\n#]*)", TEXT)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/equations.md", "docs/mutants.md"])
+def test_links_lead_somewhere(page):
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)#]+)\)", path.read_text())
+    assert links or page != "README.md"
+    for link in links:
+        assert (path.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_exist(command):
+    module, *flags = shlex.split(command)
+    PARSERS[module]().parse_args(flags)  # exits with 2 where a flag does not exist
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize(
+    ("shape", "claim"),
+    [
+        ({"size": 28, "channels": 1, **vars(PRESETS["mnist"])}, "1.5 M parameters"),
+        ({"size": 32, "channels": 3, **vars(PRESETS["cifar10"])}, "7.8 M parameters"),
+        ({"size": 32, "channels": 3, **vars(PRESETS["cifar10"]), "width": 136}, "35.0 M"),
+    ],
+)
+def test_numbers_of_parameters(shape, claim):
+    names = ("size", "channels", "width", "multipliers", "blocks", "attention")
+    model = UNet(**{name: shape[name] for name in names})
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    assert claim.startswith(f"{millions:.1f} M") and claim in TEXT
