@@ -6,13 +6,14 @@ import sys
 import pytest
 import torch
 from PIL import Image
+from torch.testing import assert_close
 
 from ddpm import cosine_schedule, linear_schedule
 from guidance.__main__ import main
 from guidance.command import run
 from guidance.models import load_models
 from guidance.pictures import save_gif
-from guidance.sampling import Request, Sampler, sample
+from guidance.sampling import Request, Sampler, class_samples, sample
 from unet import NoisyClassifier, UNet, save
 
 TINY = {"size": 8, "width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "classes": 3}
@@ -120,6 +121,18 @@ def test_models_are_where_and_what_was_asked_for(weights):
     assert one.classifier is None and next(two.classifier.parameters()).is_meta
     assert one.info["data"] == "digits" and one.classes == ["ant", "bee", "cat"]
     assert next(sample(one, Request("none", 1), Sampler(steps=2), 4, 0)).x.is_meta
+
+
+def test_samples_of_every_class_are_the_classes_own(weights):
+    """Sorted by class, from the same noise that one class alone would start from."""
+    models, per_class, S = load_models(weights), 2, 4
+    x, c = class_samples(models, w=1.5, per_class=per_class, steps=S, seed=3)
+    assert c.tolist() == [0, 0, 1, 1, 2, 2] and x.shape == (6, 1, 8, 8)
+    for k in range(3):
+        *_, last = sample(models, Request("classifier-free", k, w=1.5), Sampler(steps=S), 6, 3)
+        assert_close(x[c == k], last.x[c == k], rtol=0, atol=1e-4)
+    again, _ = class_samples(models, w=1.5, per_class=per_class, steps=S, seed=4)
+    assert not torch.allclose(again, x, atol=1e-2)
 
 
 def test_mean_shift_is_another_algorithm(weights):
