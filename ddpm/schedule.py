@@ -86,7 +86,7 @@ def linear_schedule(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -
     T = _count(T)
     if not 0 < beta_1 <= beta_T < 1:
         raise ValueError(f"beta_1, beta_T must satisfy 0 < β_1 ≤ β_T < 1, got {beta_1}, {beta_T}")
-    beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64)
+    beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64, device="cpu")
     return Schedule(beta, {"name": "linear", "T": T, "beta_1": beta_1, "beta_T": beta_T})
 
 
@@ -98,7 +98,7 @@ def cosine_schedule(T: int = 1000, s: float = 0.008) -> Schedule:
     T = _count(T)
     if not (math.isfinite(s) and s > 0):
         raise ValueError(f"s must be a positive number, got {s}")
-    t = torch.arange(T + 1, dtype=torch.float64)
+    t = torch.arange(T + 1, dtype=torch.float64, device="cpu")
     f = torch.cos((t / T + s) / (1 + s) * torch.pi / 2) ** 2
     beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
     return Schedule(beta, {"name": "cosine", "T": T, "s": s})

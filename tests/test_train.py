@@ -126,6 +126,7 @@ def test_an_interrupted_run_ends_where_the_whole_one_does(
     finished, tmp_path, capsys, monkeypatch, stop
 ):
     """Bit for bit: weights, averages, optimiser, schedule, generators and the running loss."""
+    handler = signal.getsignal(signal.SIGINT)
     out = tmp_path / "r"
     with monkeypatch.context() as patch:
         patch.setattr("train.objectives.unet_loss", lambda *a: interrupt_at(stop, unet_loss(*a)))
@@ -141,7 +142,7 @@ def test_an_interrupted_run_ends_where_the_whole_one_does(
         return [(e["phase"], e["step"], e["loss"]) for e in lines if "loss" in e]
 
     assert losses(out) == losses(finished)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler  # put back
 
 
 def test_resume_keeps_the_configuration(finished, tmp_path, capsys):
