@@ -109,9 +109,8 @@ def ddim(
     visited = _visited(schedule, x_T, steps, clip)
     sub = schedule.subsequence(visited)
     alpha_bar, previous = sub.alpha_bar, sub.alpha_bar.roll(1)  # (S+1,): ᾱ_t, ᾱ_{t−1}
-    previous[0] = 1.0
     sigma = eta * ((1 - previous) / (1 - alpha_bar)).sqrt() * (1 - alpha_bar / previous).sqrt()
-    sigma[0] = 0.0
+    sigma[0] = 0.0  # nothing comes before clean data
     if not (math.isfinite(eta) and eta >= 0 and bool((sigma**2 <= 1 - previous).all())):
         raise ValueError(f"eta must be a number ≥ 0 that keeps σ_t² ≤ 1 − ᾱ_{{t−1}}, got {eta}")
 
