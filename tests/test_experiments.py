@@ -11,7 +11,7 @@ from guidance.sampling import window
 from train import lab as lab_module
 from train.experiments import __main__ as command
 from train.experiments import guided, removal, timing
-from train.experiments.plots import proportion, summary
+from train.experiments.plots import difference, proportion, summary
 from train.experiments.results import Results
 from train.lab import Lab
 from unet import Judge, NoisyClassifier, UNet, save
@@ -95,6 +95,17 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(weights, tmp_path, capsys
     assert run(weights, tmp_path / "b", "price-of-w") == 0
     files = [(tmp_path / d / "price-of-w.csv").read_text() for d in "ab"]
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("name", command.EXPERIMENTS)
+def test_what_there_is_of_a_sweep_can_be_shown(name, weights, tmp_path, monkeypatch, capsys):
+    """After the first job of many: a table and a plot, with gaps."""
+    whole = command.EXPERIMENTS[name]
+    monkeypatch.setitem(
+        command.EXPERIMENTS, name, whole._replace(jobs=lambda args: whole.jobs(args)[:1])
+    )
+    assert run(weights, tmp_path, name) == 0
+    assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
 def test_another_n_is_another_sweep(weights, tmp_path, capsys):
@@ -185,6 +196,8 @@ def test_summaries():
     assert summary(rows, "x", w=2).mean == 7 and str(summary(rows, "x", w=2)) == "7.000"
     assert str(summary(rows, "x", w=3)) == "–"
     assert str(summary(rows, "x", w=1)) == "2.000 ± 2.484"
+    paired = [{"w": w, "seed": seed, "x": w * 3 + 10 * seed} for w in (0, 1) for seed in (0, 1, 2)]
+    assert difference(paired, "x", {"w": 1}, {"w": 0}) == (3.0, 0.0)  # whatever the seeds do
     half = (1.96 / 1.038416) * (0.25 / 100 + 1.96**2 / 40_000) ** 0.5
     assert proportion(50, 100) == pytest.approx((0.5, half), rel=1e-4)
     assert proportion(0, 100).half > 0.01

@@ -24,7 +24,7 @@ class Dataset:
     levels: int = 256
     flip: bool = False  # mirror images at random: not for digits
 
-    def to(self, device: torch.device) -> "Dataset":
+    def to(self, device: torch.device | str) -> "Dataset":
         names = ("images", "labels", "test_images", "test_labels")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 

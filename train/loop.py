@@ -49,22 +49,15 @@ def fit(
     Raises Interrupted or Diverged.
     """
     run, device = Path(config.run), data.images.device
-    model = model.to(device).train()
-    fused = device.type == "cuda"
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=fused
-    )
-    scheduler = LambdaLR(optimizer, lambda step: learning_rate(step, steps, config.warmup))
-    ema = AveragedModel(model, multi_avg_fn=_ema(config.ema))
-    averaged = cast(Model, ema.module)
+    parts = training_parts(model, config, device, steps)
+    averaged, scheduler = cast(Model, parts["ema"].module), parts["scheduler"]
     generator = torch.Generator(device).manual_seed(config.seed)
-    parts = {"model": model, "ema": ema, "optimizer": optimizer, "scheduler": scheduler}
     state_file = run / f"{name}.state"
     # total is the sum of the losses of `count` steps, since the last line of the log
     step, count, total = 0, 0, torch.zeros((), device=device)
     if state_file.exists():
         step, count, total = load_state(state_file, parts, generator, device, config.seed)
-    dtype = autocast_dtype(config.precision, device)
+    step_once = train_step(loss, data, config, parts, generator)
 
     bar = tqdm(
         total=steps * config.batch_size,
@@ -80,16 +73,7 @@ def fit(
     start = time.perf_counter()
     with bar, _Signals() as signals:
         while step < steps:
-            x_0, c = data.batch(config.batch_size, generator)
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                value = loss(model, x_0, c, generator)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
-            optimizer.step()
-            scheduler.step()
-            ema.update_parameters(model)
-            total += value.detach() + 0 * norm  # so that an infinite gradient is seen, too
+            total += step_once()
             step, count = step + 1, count + 1
             bar.update(config.batch_size)
 
@@ -118,6 +102,48 @@ def fit(
                 if picture is not None and step < steps:
                     picture(averaged, step)
     return averaged.eval(), model.eval()
+
+
+def training_parts(
+    model: nn.Module, config: Config, device: torch.device, steps: int
+) -> dict[str, Any]:
+    """What a step changes: the model, its average, the optimiser and the learning rate."""
+    model.to(device).train()
+    fused = device.type == "cuda"
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=fused
+    )
+    scheduler = LambdaLR(optimizer, lambda step: learning_rate(step, steps, config.warmup))
+    ema = AveragedModel(model, multi_avg_fn=_ema(config.ema))
+    return {"model": model, "ema": ema, "optimizer": optimizer, "scheduler": scheduler}
+
+
+def train_step(
+    loss: Loss, data: Dataset, config: Config, parts: dict[str, Any], generator: torch.Generator
+) -> Callable[[], Tensor]:
+    """One step of training as a function: batch, loss, gradient, clip, optimiser, average.
+
+    It gives the loss, a scalar on the device, which is not finite if the gradient is not.
+    """
+    model, ema, optimizer, scheduler = (
+        parts[k] for k in ("model", "ema", "optimizer", "scheduler")
+    )
+    device = data.images.device
+    dtype = autocast_dtype(config.precision, device)
+
+    def step() -> Tensor:
+        x_0, c = data.batch(config.batch_size, generator)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            value = loss(model, x_0, c, generator)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+        optimizer.step()
+        scheduler.step()
+        ema.update_parameters(model)
+        return value.detach() + 0 * norm
+
+    return step
 
 
 def learning_rate(step: int, steps: int, warmup: int) -> float:

@@ -1,6 +1,7 @@
 """What goes on inside the steps: NegPrompt's delayed effect, neutralisation and inducing effect."""
 
 import argparse
+import math
 from collections.abc import Sequence
 
 import torch
@@ -78,6 +79,8 @@ def _course(rows: Sequence[Row], group: str, which: str, column: str) -> dict[in
     found = {}
     for k in sorted({int(row["step"]) for row in rows}):
         some = [r for r in rows if (r["group"], r["run"], r["step"]) == (group, which, k)]
+        if not some:  # the sweep has not come to it yet
+            return {int(row["step"]): Summary(math.nan, math.nan) for row in rows}
         n = sum(int(r["n"]) for r in some)
         mean = sum(float(r[column]) for r in some) / len(some)
         variance = sum(float(r[f"{column}_sd"]) ** 2 for r in some) / len(some)
@@ -85,49 +88,49 @@ def _course(rows: Sequence[Row], group: str, which: str, column: str) -> dict[in
     return found
 
 
-PULL = r"$\|\epsilon_{%s} - \epsilon_\varnothing\|$"
-SEEN = r"$p_\phi(c_%s|x_t)$"
+PULL = "‖ε%s − ε_∅‖"
+SEEN = "p_φ(c%s|x_t)"
 CURVES = (  # panel, then (group, run, column, label) of its lines
     (
         "pull of two classes p₊ and p₋",
         (
-            ("pair", "plain", "norm_positive", PULL % "+"),
-            ("pair", "plain", "norm_negative", PULL % "-"),
-            ("pair", "negative", "norm_negative", PULL % "-" + ", run with p₋"),
+            ("pair", "plain", "norm_positive", PULL % "₊"),
+            ("pair", "plain", "norm_negative", PULL % "₋"),
+            ("pair", "negative", "norm_negative", PULL % "₋" + ", run with p₋"),
         ),
     ),
     (
-        "ratio " + PULL % "-" + " / " + PULL % "+",
+        "ratio " + PULL % "₋" + " / " + PULL % "₊",
         (
             ("pair", "plain", "ratio", "run without p₋"),
             ("pair", "negative", "ratio", "run with p₋"),
         ),
     ),
     (
-        r"cosine of $\epsilon_+ - \epsilon_\varnothing$ and $\epsilon_- - \epsilon_\varnothing$",
+        "cosine of ε₊ − ε_∅ and ε₋ − ε_∅",
         (
             ("pair", "plain", "cosine", "run without p₋"),
             ("pair", "negative", "cosine", "run with p₋"),
         ),
     ),
     (
-        "what the noisy classifier sees in $x_t$",
+        "what the noisy classifier sees in x_t",
         (
-            ("pair", "plain", "p_positive", SEEN % "+" + ", p₊ a class"),
-            ("pair", "plain", "p_negative", SEEN % "-" + ", p₊ a class"),
-            ("present", "plain", "p_negative", SEEN % "-" + ", p₊ = ∅, picture of p₋"),
+            ("pair", "plain", "p_positive", SEEN % "₊" + ", p₊ a class"),
+            ("pair", "plain", "p_negative", SEEN % "₋" + ", p₊ a class"),
+            ("present", "plain", "p_negative", SEEN % "₋" + ", p₊ = ∅, picture of p₋"),
             ("present", "negative", "p_negative", "the same, run with p₋"),
         ),
     ),
     (
         "pull of p₋: p₊ = ∅, picture of p₋",
         (
-            ("present", "plain", "norm_negative", PULL % "-" + ", run without p₋"),
-            ("present", "negative", "norm_negative", PULL % "-" + ", run with p₋"),
+            ("present", "plain", "norm_negative", PULL % "₋" + ", run without p₋"),
+            ("present", "negative", "norm_negative", PULL % "₋" + ", run with p₋"),
         ),
     ),
     (
-        "inducing effect $D^{(t)}$",
+        "inducing effect D^(t)",
         (
             ("pair", "negative", "induced", "p₊ a class"),
             ("present", "negative", "induced", "p₊ = ∅, picture of p₋"),
@@ -136,14 +139,28 @@ CURVES = (  # panel, then (group, run, column, label) of its lines
 )
 
 
+def _set(text: str) -> str:
+    """What plain text can't set, set by matplotlib."""
+    for plain, maths in (
+        ("ε_∅", r"$\epsilon_\varnothing$"),
+        ("ε₊", r"$\epsilon_+$"),
+        ("ε₋", r"$\epsilon_-$"),
+        ("p_φ", r"$p_\phi$"),
+        ("x_t", "$x_t$"),
+        ("D^(t)", "$D^{(t)}$"),
+    ):
+        text = text.replace(plain, maths)
+    return text
+
+
 def plot(rows: Sequence[Row]) -> Figure:
     """Each quantity over the steps."""
     figure, axes = grid(len(CURVES), 3, (4.2, 3.1))
     for ax, (title, curves) in zip(axes, CURVES, strict=True):
         for (group, which, column, label), colour in zip(curves, COLOURS, strict=False):
             values = _course(rows, group, which, column)
-            line(ax, values, list(values.values()), colour, label, markersize=0)
-        ax.set(xlabel="step", title=title)
+            line(ax, values, list(values.values()), colour, _set(label), markersize=0)
+        ax.set(xlabel="step", title=_set(title))
         ax.legend(fontsize=6.5, framealpha=0.6)
     return figure
 
@@ -155,5 +172,5 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     for title, curves in CURVES:
         for group, which, column, label in curves:
             values = _course(rows, group, which, column)
-            body.append([title, label, *(str(values[k]) for k in steps)])
+            body.append([title, label.replace("|", "\\|"), *(str(values[k]) for k in steps)])
     return [["quantity", "of", *(f"step {k}" for k in steps)], *body]

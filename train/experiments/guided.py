@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from guidance.sampling import Request, Sampler
-from train.experiments.plots import COLOURS, grid, line, summary
+from train.experiments.plots import COLOURS, difference, grid, line, summary
 from train.experiments.results import Row
 from train.lab import Lab
 
@@ -80,7 +80,7 @@ def plot_price_of_w(rows: Sequence[Row]) -> Figure:
             ax.axhline(real, color="0.4", linestyle="--", label="as many real images")
             ax.legend(fontsize=7)
         ax.set_xticks(places, [f"{w:g}" for w in WS])
-        ax.set(xlabel="w", title=name)
+        ax.set(xlabel="w", title=name, yscale="log" if column == "frechet" else "linear")
     return figure
 
 
@@ -97,14 +97,23 @@ def plot_classifier(rows: Sequence[Row]) -> Figure:
             ax.axhline(real, color="0.4", linestyle="--", label="as many real images")
         ax.set_xticks(places, [f"{s:g}" for s in STRENGTHS])
         ax.set(xlabel="strength: s on ε(∅), 1 + s on ε(c), 1 + w", title=name)
+        ax.set_yscale("log" if column == "frechet" else "linear")
     axes[0].legend(fontsize=7)
     return figure
 
 
 def table_price_of_w(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each w: mean ± half the 95 % interval over seeds."""
-    body = [[f"{w:g}", *(str(summary(rows, k, w=w)) for k in COLUMNS)] for w in WS]
-    return [["w", *COLUMNS.values()], *body, _real(rows, ["real images"], COLUMNS)]
+    body = [
+        [
+            f"{w:g}",
+            *(str(summary(rows, k, w=w)) for k in COLUMNS),
+            str(difference(rows, "frechet", {"w": w}, {"w": 0})) if w else "",
+        ]
+        for w in WS
+    ]
+    real = _real([row for row in rows if row["w"] == 0], ["real images"], COLUMNS)
+    return [["w", *COLUMNS.values(), "Fréchet, less that of w = 0"], *body, [*real, ""]]
 
 
 def table_classifier(rows: Sequence[Row]) -> list[list[str]]:
@@ -117,7 +126,11 @@ def table_classifier(rows: Sequence[Row]) -> list[list[str]]:
     return [
         ["method", "strength", *ADM_COLUMNS.values()],
         *body,
-        _real(rows, ["real images", ""], ADM_COLUMNS),
+        _real(
+            [r for r in rows if (r["method"], r["strength"]) == (next(iter(METHODS)), 1)],
+            ["real images", ""],
+            ADM_COLUMNS,
+        ),
     ]
 
 

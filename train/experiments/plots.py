@@ -39,6 +39,18 @@ def summary(rows: Iterable[Row], column: str, **key: Any) -> Summary:
     return Summary(float(np.mean(values)), float(half))
 
 
+def difference(rows: Iterable[Row], column: str, key: Row, base: Row) -> Summary:
+    """Mean of a column at `key` less that at `base`, seed by seed: they share their noise."""
+    rows = list(rows)
+
+    def by_seed(wanted: Row) -> dict[Any, float]:
+        found = (row for row in rows if all(row[k] == v for k, v in wanted.items()))
+        return {row["seed"]: float(row[column]) for row in found}
+
+    here, there = by_seed(key), by_seed(base)
+    return summary([{"d": here[seed] - there[seed]} for seed in here if seed in there], "d")
+
+
 def proportion(count: int, n: int) -> Summary:
     """A share, and about half of Wilson's 95 % interval, which never has no width."""
     p, z = count / n, 1.96

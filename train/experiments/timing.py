@@ -157,12 +157,14 @@ def plot(rows: Sequence[Row]) -> Figure:
         ax.axhline(next(iter(base.values())).mean, color="0.4", linestyle=":",
                    label="judged as p₋ without it")  # fmt: skip
         early = group.startswith("early")
+        if early:
+            ax.set_xticks(list(base))
         ax.set(
             title=GROUPS[group],
             xlabel=f"{'stop' if early else 'start'} step of the negative class",
             ylim=(-0.03, 1.03),
         )
-        ax.legend(fontsize=6.5)
+        ax.legend(fontsize=6.5, loc="center right" if ax is axes[0] else (0.02, 0.2))
     return figure
 
 

@@ -1,0 +1,228 @@
+"""`python -m train.benchmark`: this project beside its peers, interleaved in one process.
+
+A B C A B C …, so that whatever else the machine does hits all alike; medians over the rounds, and
+ratios taken round by round.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from guidance.command import Parser, choose_device, run
+from guidance.models import Models, load_models
+from guidance.sampling import Request, Sampler, draw
+from train import peers
+from train.config import PRESETS, Config
+from train.data import Dataset, load_data
+from train.experiments.results import Results, Row
+from train.loop import autocast_dtype
+
+Timed = dict[str, Callable[[], Any]]
+GUIDANCES = {
+    "none": Request("none", 0),
+    "classifier, on ε(c)": Request("classifier", 0, scale=1.0, conditional=True),
+    "classifier-free": Request("classifier-free", 0, w=1.0),
+    "negative": Request("negative", 0, 1, w=1.0),
+}
+
+
+def parser() -> Parser:
+    """The flags of `python -m train.benchmark`."""
+    p = Parser(
+        prog="python -m train.benchmark",
+        description="Training steps and guided samples of this project, diffusers and lucidrains "
+        "at equal FLOPs, and our guidances beside each other. Needs the bench extra.",
+    )
+    p.add_argument("--preset", choices=["mnist", "cifar10"], default="mnist")
+    p.add_argument("--data-dir", default="data", help="where torchvision's data sets are")
+    p.add_argument("--weights", default="weights/mnist", metavar="DIR", help="for the guidances")
+    p.add_argument("--rounds", type=int, default=7, help="of each contender (7)")
+    p.add_argument("--steps", type=int, default=3, help="training steps a round (3)")
+    p.add_argument("--n", type=int, default=16, help="samples a round (16)")
+    p.add_argument("--threads", type=int, default=0, help="of the CPU (0: as torch finds best)")
+    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
+    p.add_argument("--out", default="runs/results", metavar="DIR", help="of benchmark-DEVICE.csv")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; errors of the user's are one line on stderr and exit code 2."""
+    args = parser().parse_args(arguments)
+    return run("python -m train.benchmark", lambda: benchmark(args))
+
+
+def benchmark(args: argparse.Namespace) -> int:
+    """Training, sampling, guidances; the rows go to the CSV file and the screen."""
+    for name in ("rounds", "steps", "n"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    device = choose_device(args.device)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    data, config = load_data(args.preset, args.data_dir).to(device), PRESETS[args.preset]
+    models = load_models(args.weights, classifier=True, device=device)
+    contenders = _contenders(data, config)
+    peak = _peak(device)
+    print(
+        f"{_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
+        f"bfloat16 matrix product: {peak / 1e9:,.0f} GFLOP/s"
+    )
+    common: Row = {
+        "device": _name(device),
+        "threads": torch.get_num_threads(),
+        "preset": args.preset,
+        "rounds": args.rounds,
+    }
+    rows = []
+    for work, images, factor in (
+        ("training", args.steps * config.batch_size, 3),
+        ("sampling", args.n, 100),
+    ):
+        timed: Timed = {
+            c.name: _repeated(c.step, args.steps) if work == "training" else
+            _bound(c.sample, args.n)
+            for c in contenders
+        }  # fmt: skip
+        for name, numbers in _interleaved(timed, images, args.rounds, device, work).items():
+            (contender,) = (c for c in contenders if c.name == name)
+            effective = contender.flops * factor * float(numbers["images_per_s"])
+            rows.append(
+                {
+                    **common, "work": work, "name": name, **numbers,
+                    "forward_MFLOPs": contender.flops / 1e6, "parameters": contender.parameters,
+                    "GFLOPs_per_s": effective / 1e9, "share_of_peak": effective / peak,
+                }
+            )  # fmt: skip
+    guided = {name: _guided(models, request, args.n) for name, request in GUIDANCES.items()}
+    blank = {"forward_MFLOPs": 0.0, "parameters": 0, "GFLOPs_per_s": 0.0, "share_of_peak": 0.0}
+    for name, numbers in _interleaved(guided, args.n, args.rounds, device, "guidance").items():
+        rows.append({**common, "work": "guidance", "name": name, **numbers, **blank})
+    for cells in table(rows):
+        print("| " + " | ".join(cells) + " |")
+    slug = re.sub(r"[^a-z0-9]+", "-", _name(device).lower()).strip("-")
+    path = Path(args.out) / f"benchmark-{slug}.csv"
+    Results(path).add(rows)
+    print(path)
+    return 0
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each row: rate with its spread over the rounds, and ours against it."""
+    head = ["work", "who", "MFLOPs", "images/s (range)", "GFLOP/s", "of the peak", "ours is"]
+    body = []
+    for r in rows:
+        rate = f"{r['images_per_s']:.3g} ({r['lowest']:.3g}–{r['highest']:.3g})"
+        numbers = ["", "", ""]
+        if r["forward_MFLOPs"]:
+            numbers = [f"{r['forward_MFLOPs']:.0f}", f"{r['GFLOPs_per_s']:.0f}"]
+            numbers.append(f"{100 * float(r['share_of_peak']):.0f} %")
+        cost = (
+            f"{r['ratio']:.2f} × as fast" if r["work"] != "guidance" else f"{r['ratio']:.2f} × none"
+        )
+        body.append([str(r["work"]), str(r["name"]), numbers[0], rate, *numbers[1:], cost])
+    return [head, *body]
+
+
+def _repeated(step: Callable[[], Any], times: int) -> Callable[[], None]:
+    """`times` training steps as one call."""
+
+    def repeated() -> None:
+        for _ in range(times):
+            step()
+
+    return repeated
+
+
+def _bound(sample: Callable[[int], Any], n: int) -> Callable[[], Any]:
+    """n samples as one call."""
+    return lambda: sample(n)
+
+
+def _guided(models: Models, request: Request, n: int) -> Callable[[], Any]:
+    c = torch.arange(n) % len(models.classes)
+    dtype = autocast_dtype("auto", next(models.unet.parameters()).device)
+    return lambda: draw(models, request, Sampler(steps=50), c, 0, batch_size=n, dtype=dtype)
+
+
+def _contenders(data: Dataset, config: Config) -> list[peers.Contender]:
+    config = dataclasses.replace(config, precision="auto")
+    found = [peers.ours(data, config)]
+    try:
+        for precision, peer in (
+            ("float32", peers.diffusers),
+            ("auto", peers.diffusers),
+            ("float32", peers.lucidrains),
+            ("auto", peers.lucidrains),
+        ):
+            found.append(peer(data, config, precision, found[0].flops))
+    except ImportError as error:
+        raise ValueError(f"{error}; pip install 'ddpm-guidance[bench]'") from error
+    return found
+
+
+def _interleaved(
+    timed: Timed, images: int, rounds: int, device: torch.device, text: str
+) -> dict[str, Row]:
+    """Images a second of each, its range over the rounds, and the ratio to the first."""
+    seconds: dict[str, list[float]] = {name: [] for name in timed}
+    with tqdm(total=(rounds + 1) * len(timed), desc=text, leave=False, disable=None) as bar:
+        for round_ in range(rounds + 1):  # the first warms up
+            for name, call in timed.items():
+                with contextlib.redirect_stderr(io.StringIO()):  # a peer has a bar of its own
+                    _wait(device)
+                    begin = time.perf_counter()
+                    call()
+                    _wait(device)
+                if round_:
+                    seconds[name].append(time.perf_counter() - begin)
+                bar.update()
+    first = next(iter(seconds.values()))
+    return {
+        name: {
+            "images_per_s": images / statistics.median(own),
+            "lowest": images / max(own),
+            "highest": images / min(own),
+            "ratio": statistics.median(b / a for a, b in zip(first, own, strict=True)),
+        }
+        for name, own in seconds.items()
+    }
+
+
+def _peak(device: torch.device) -> float:
+    """FLOP/s of a large bfloat16 matrix product, the best of several."""
+    n = 8192 if device.type == "cuda" else 2048
+    a = torch.randn(n, n, device=device).bfloat16()
+    best = float("inf")
+    for _ in range(10):
+        _wait(device)
+        begin = time.perf_counter()
+        a @ a
+        _wait(device)
+        best = min(best, time.perf_counter() - begin)
+    return 2 * n**3 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type
+
+
+if __name__ == "__main__":
+    sys.exit(main())
