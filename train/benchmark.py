@@ -7,6 +7,7 @@ ratios taken round by round.
 import argparse
 import contextlib
 import dataclasses
+import functools
 import io
 import re
 import statistics
@@ -85,27 +86,34 @@ def benchmark(args: argparse.Namespace) -> int:
         "rounds": args.rounds,
     }
     rows = []
-    for work, images, factor in (
-        ("training", args.steps * config.batch_size, 3),
-        ("sampling", args.n, 100),
-    ):
-        timed: Timed = {
-            c.name: _repeated(c.step, args.steps) if work == "training" else
-            _bound(c.sample, args.n)
-            for c in contenders
-        }  # fmt: skip
-        for name, numbers in _interleaved(timed, images, args.rounds, device, work).items():
-            (contender,) = (c for c in contenders if c.name == name)
-            effective = contender.flops * factor * float(numbers["images_per_s"])
-            rows.append(
-                {
-                    **common, "work": work, "name": name, **numbers,
-                    "forward_MFLOPs": contender.flops / 1e6, "parameters": contender.parameters,
-                    "GFLOPs_per_s": effective / 1e9, "share_of_peak": effective / peak,
-                }
-            )  # fmt: skip
+    works: list[tuple[str, int, int, Timed]] = [
+        (
+            "training",
+            args.steps * config.batch_size,
+            3,  # forward passes' worth of FLOPs an image
+            {c.name: functools.partial(_repeat, c.step, args.steps) for c in contenders},
+        ),
+        (
+            "sampling",
+            args.n,
+            100,
+            {c.name: functools.partial(c.sample, args.n) for c in contenders},
+        ),
+    ]
+    for work, images, passes, timed in works:
+        measured = _interleaved(timed, images, args.rounds, device, work)
+        for contender in contenders:
+            numbers = measured[contender.name]
+            effective = contender.flops * passes * float(numbers["images_per_s"])
+            costs: Row = {
+                "forward_MFLOPs": contender.flops / 1e6,
+                "parameters": contender.parameters,
+                "GFLOPs_per_s": effective / 1e9,
+                "share_of_peak": effective / peak,
+            }
+            rows.append({**common, "work": work, "name": contender.name, **numbers, **costs})
     guided = {name: _guided(models, request, args.n) for name, request in GUIDANCES.items()}
-    blank = {"forward_MFLOPs": 0.0, "parameters": 0, "GFLOPs_per_s": 0.0, "share_of_peak": 0.0}
+    blank = dict.fromkeys(costs, 0.0)
     for name, numbers in _interleaved(guided, args.n, args.rounds, device, "guidance").items():
         rows.append({**common, "work": "guidance", "name": name, **numbers, **blank})
     for cells in table(rows):
@@ -134,19 +142,9 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     return [head, *body]
 
 
-def _repeated(step: Callable[[], Any], times: int) -> Callable[[], None]:
-    """`times` training steps as one call."""
-
-    def repeated() -> None:
-        for _ in range(times):
-            step()
-
-    return repeated
-
-
-def _bound(sample: Callable[[int], Any], n: int) -> Callable[[], Any]:
-    """n samples as one call."""
-    return lambda: sample(n)
+def _repeat(step: Callable[[], Any], times: int) -> None:
+    for _ in range(times):
+        step()
 
 
 def _guided(models: Models, request: Request, n: int) -> Callable[[], Any]:
