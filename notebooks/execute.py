@@ -14,6 +14,7 @@ import nbformat
 from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def notebooks() -> list[Path]:
@@ -41,6 +42,9 @@ def execute(path: Path, timeout: int) -> nbformat.NotebookNode:
         record_timing=False,
     )
     client.execute(env=environment)
+    for cell in notebook.cells:  # a slider without its kernel is an empty box
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

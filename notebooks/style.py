@@ -3,14 +3,13 @@
 Plotting only. The diffusion mathematics is in `ddpm/` and `guidance/`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CLASS = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"]
 CLASS += ["#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"]
 NULL = "#222222"
+ACCENT = "#009e73"  # the second curve where no class is meant (Okabe and Ito's green)
 
 plt.rcParams |= {
     "figure.dpi": 100,
@@ -107,10 +107,3 @@ def plane(ax: Axes, limit: float = 2.5, title: str = "") -> Axes:
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
     ax.set(xlabel="$x^1$ (data units)", ylabel="$x^2$")
     return ax
-
-
-def close(function: Callable[..., Figure], *args: Any, **kwargs: Any) -> Figure:
-    """The figure that function makes, kept from being shown a second time."""
-    figure = function(*args, **kwargs)
-    plt.close(figure)
-    return figure
