@@ -44,7 +44,9 @@ def execute(path: Path, timeout: int) -> nbformat.NotebookNode:
     client.execute(env=environment)
     for cell in notebook.cells:  # a slider without its kernel is an empty box
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = [
+                output for output in cell.outputs if WIDGET not in output.get("data", {})
+            ]
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
