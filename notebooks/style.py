@@ -95,6 +95,21 @@ def contours(
     ax.contour(x, y, p, [level * p.max() for level in levels], colors=colour, linewidths=0.9)
 
 
+def class_lines(
+    ax: Axes,
+    points: Tensor,
+    mixture: Any,
+    schedule: Any,
+    t: int,
+    levels: Sequence[float] = (0.1, 0.5),
+) -> None:
+    """Contours of p_t(x_t|k) for each class k of a mixture, in the colour of the class."""
+    t_b = torch.full((len(points),), t)
+    for k in range(mixture.classes):
+        log_p = mixture.log_prob(schedule, points, t_b, torch.full_like(t_b, k))
+        contours(ax, points, log_p.exp(), CLASS[k], levels)
+
+
 def arrows(ax: Axes, points: Tensor, field: Tensor, colour: str, **kwargs: Any) -> Any:
     """A vector field (n, 2) at points (n, 2), in units of the axes unless scale says otherwise."""
     options = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.006} | kwargs
