@@ -7,6 +7,7 @@ from guidance.classifier import (
 )
 from guidance.classifier_free import classifier_free_guidance
 from guidance.dropout import drop_labels
+from guidance.dynamic import posterior_negative_guidance
 from guidance.negative import negative_guidance
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "classifier_mean_shift",
     "drop_labels",
     "negative_guidance",
+    "posterior_negative_guidance",
 ]

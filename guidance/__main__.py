@@ -126,7 +126,9 @@ def draw(args: argparse.Namespace) -> int:
         row = dict(zip(swept, values, strict=True))
         request = Request(args.kind, **row, **_options(args))
         labels.append(", ".join(_describe(key, row[key], names, args.steps) for key in shown))
-        process = sample(models, request, sampler, args.n, args.seed)
+        generator = torch.Generator().manual_seed(args.seed)  # the same x_T and noise for each row
+        x_T = models.noise(args.n, generator)
+        process = sample(models, request, sampler, x_T, generator)
         processes.append(list(process) if args.gif else [*deque(process, maxlen=1)])
     fixed = [_describe(key, row[key], names, args.steps) for key in swept if key not in shown]
     if "positive" not in shown:

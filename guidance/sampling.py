@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from ddpm import Step, ancestral, ddim, timesteps
 from guidance.classifier import class_log_prob, classifier_guidance, classifier_mean_shift
 from guidance.classifier_free import classifier_free_guidance
+from guidance.dynamic import posterior_negative_guidance
 from guidance.models import Models
 from guidance.negative import negative_guidance
 
@@ -15,9 +18,9 @@ from guidance.negative import negative_guidance
 class Request(NamedTuple):
     """One row of samples. Class numbers are 0..K with K = ∅; steps count from the noisy end."""
 
-    kind: str  # none, classifier, classifier-free, negative
-    positive: int
-    negative: int = 0
+    kind: str  # none, classifier, classifier-free, negative, posterior-negative
+    positive: int | Tensor  # one class, or one for each image (n,)
+    negative: int | Tensor = 0
     w: float = 0.0
     scale: float = 0.0
     start_step: int = 0
@@ -35,15 +38,19 @@ class Sampler(NamedTuple):
     variance: str = "posterior"
 
 
-def sample(models: Models, request: Request, sampler: Sampler, n: int, seed: int) -> Iterator[Step]:
-    """n images by one guidance; the same seed gives every request the same x_T and noise.
+def sample(
+    models: Models,
+    request: Request,
+    sampler: Sampler,
+    x_T: Tensor,
+    generator: torch.Generator | None = None,
+) -> Iterator[Step]:
+    """From x_T (n, C, H, W) to n images by one guidance; generator: for samplers that draw noise.
 
     ValueError, naming the flag, where the request and the sampler don't fit.
     """
     unet, schedule, K = models.unet, models.schedule, models.unet.null_token
-    generator = torch.Generator().manual_seed(seed)
-    x_T = models.noise(n, generator)  # the sampler goes on drawing from the same generator
-    c = torch.full((n,), request.positive, device=x_T.device)
+    c = torch.as_tensor(request.positive, device=x_T.device).expand(len(x_T))
     shift = None
     predictor = lambda x_t, t: unet(x_t, t, c)  # noqa: E731
     if request.kind == "classifier-free":
@@ -53,11 +60,17 @@ def sample(models: Models, request: Request, sampler: Sampler, n: int, seed: int
         predictor = negative_guidance(
             unet, c, request.negative, request.w, null=K, start=start, stop=stop
         )
+    elif request.kind == "posterior-negative":
+        assert models.classifier is not None
+        log_prob = class_log_prob(models.classifier, request.negative)
+        predictor = posterior_negative_guidance(
+            unet, log_prob, request.negative, null=K, scale=request.scale
+        )
     elif request.kind == "classifier":
-        if request.positive == K:
+        if bool((c == K).any()):
             raise ValueError("--class must name a class for classifier guidance, got ∅")
         assert models.classifier is not None
-        log_prob = class_log_prob(models.classifier, request.positive)
+        log_prob = class_log_prob(models.classifier, c)
         base = predictor if request.conditional else unet
         if request.mean_shift:
             predictor, shift = base, classifier_mean_shift(log_prob, request.scale)
@@ -80,16 +93,34 @@ def sample(models: Models, request: Request, sampler: Sampler, n: int, seed: int
     )
 
 
-def class_samples(
-    models: Models, *, w: float, per_class: int, steps: int, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Classifier-free samples of every class: x (K·per_class, C, H, W) and c, sorted by class."""
-    K = models.unet.null_token
-    x_T = models.noise(K * per_class, torch.Generator().manual_seed(seed))
-    c = torch.arange(K, device=x_T.device).repeat_interleave(per_class)  # (K·per_class,)
-    predictor = classifier_free_guidance(models.unet, c, w, null=K)
-    *_, last = ddim(models.schedule, predictor, x_T, steps)
-    return last.x, c
+def draw(
+    models: Models,
+    request: Request,
+    sampler: Sampler,
+    c: Tensor,
+    seed: int,
+    *,
+    batch_size: int = 100,
+    dtype: torch.dtype | None = None,
+    text: str = "samples",
+) -> Tensor:
+    """One sample for each label of c (n,), ∅ = K allowed: (n, C, H, W), float32 on the CPU.
+
+    The same seed gives every request the same x_T. dtype: of autocast, None for none.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    x_T = models.noise(len(c), generator)
+    samples = []
+    with (
+        tqdm(total=len(c), desc=text, unit="img", leave=False, disable=None) as bar,
+        torch.autocast(x_T.device.type, dtype, enabled=dtype is not None),
+    ):
+        for x, labels in zip(x_T.split(batch_size), c.split(batch_size), strict=True):
+            row = request._replace(positive=labels.to(x_T.device))
+            *_, last = sample(models, row, sampler, x, generator)
+            samples.append(last.x.float().cpu())
+            bar.update(len(x))
+    return torch.cat(samples)
 
 
 def window(T: int, S: int, start_step: int, stop_step: int | None = None) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from guidance.__main__ import main
 from guidance.command import run
 from guidance.models import load_models
 from guidance.pictures import save_gif
-from guidance.sampling import Request, Sampler, class_samples, sample
+from guidance.sampling import Request, Sampler, draw, sample
 from unet import NoisyClassifier, UNet, save
 
 TINY = {"size": 8, "width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "classes": 3}
@@ -81,8 +81,14 @@ def test_the_same_seed_draws_the_same_bytes(weights, tmp_path):
     assert a == b != c
 
 
+def start(models, n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return models.noise(n, generator), generator
+
+
 def final(weights, request, sampler, seed=0):
-    *_, last = sample(load_models(weights, classifier=True), request, sampler, 4, seed)
+    models = load_models(weights, classifier=True)
+    *_, last = sample(models, request, sampler, *start(models, 4, seed))
     return last.x
 
 
@@ -120,19 +126,45 @@ def test_models_are_where_and_what_was_asked_for(weights):
     two = load_models(weights, device="meta", classifier=True)
     assert one.classifier is None and next(two.classifier.parameters()).is_meta
     assert one.info["data"] == "digits" and one.classes == ["ant", "bee", "cat"]
-    assert next(sample(one, Request("none", 1), Sampler(steps=2), 4, 0)).x.is_meta
+    assert next(sample(one, Request("none", 1), Sampler(steps=2), *start(one, 4, 0))).x.is_meta
 
 
-def test_samples_of_every_class_are_the_classes_own(weights):
-    """Sorted by class, from the same noise that one class alone would start from."""
-    models, per_class, S = load_models(weights), 2, 4
-    x, c = class_samples(models, w=1.5, per_class=per_class, steps=S, seed=3)
-    assert c.tolist() == [0, 0, 1, 1, 2, 2] and x.shape == (6, 1, 8, 8)
-    for k in range(3):
-        *_, last = sample(models, Request("classifier-free", k, w=1.5), Sampler(steps=S), 6, 3)
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_samples_of_many_classes_are_each_classs_own(weights, batch_size):
+    """In the order of the labels, from the noise that one class alone would start from, however
+    many at once. An ancestral sampler's noise depends on the batch; x_T does not."""
+    models, sampler, c = load_models(weights), Sampler(steps=4), torch.tensor([2, 0, 1, 1, 3, 0])
+    x = draw(models, Request("classifier-free", 0, w=1.5), sampler, c, 3, batch_size=batch_size)
+    assert x.shape == (6, 1, 8, 8) and x.dtype == torch.float32
+    for k in range(4):
+        request = Request("classifier-free", k, w=1.5)
+        *_, last = sample(models, request, sampler, *start(models, 6, 3))
         assert_close(x[c == k], last.x[c == k], rtol=0, atol=1e-4)
-    again, _ = class_samples(models, w=1.5, per_class=per_class, steps=S, seed=4)
+    again = draw(models, Request("classifier-free", 0, w=1.5), sampler, c, 4)
     assert not torch.allclose(again, x, atol=1e-2)
+
+
+def test_a_class_for_each_image_reaches_every_guidance(weights):
+    """Labels of a mixed batch, positive or negative, do what they do alone."""
+    models = load_models(weights, classifier=True)
+    sampler, mixed = Sampler(steps=4), torch.tensor([0, 1, 2])
+    for request in (
+        Request("classifier", 0, scale=2.0),
+        Request("classifier", 0, scale=2.0, conditional=True),
+        Request("negative", 0, 2, w=2.0),
+        Request("none", 0),
+    ):
+        x = draw(models, request, sampler, mixed, 0)
+        for k in range(3):
+            alone = draw(models, request, sampler, torch.full((3,), k), 0)
+            assert_close(x[k], alone[k], rtol=0, atol=1e-4)
+    for kind in ("negative", "posterior-negative"):
+        x_T, _ = start(models, 3, 0)
+        *_, last = sample(models, Request(kind, 3, mixed, w=2.0, scale=1.0), sampler, x_T)
+        for k in range(3):
+            *_, alone = sample(models, Request(kind, 3, k, w=2.0, scale=1.0), sampler, x_T)
+            assert_close(last.x[k], alone.x[k], rtol=0, atol=1e-4)
+        assert not torch.allclose(last.x[0], alone.x[0], atol=1e-3)
 
 
 def test_mean_shift_is_another_algorithm(weights):
@@ -305,7 +337,8 @@ def test_neighbouring_seeds_share_no_noise(weights):
 def test_a_long_process_makes_a_short_gif(weights, tmp_path):
     out = tmp_path / "p.png"
     assert guide("none", weights, out, "--steps", "100", "--class", "0", "--gif") == 0
-    steps = list(sample(load_models(weights), Request("none", 0), Sampler(steps=99), 2, 0))
+    models = load_models(weights)
+    steps = list(sample(models, Request("none", 0), Sampler(steps=99), *start(models, 2, 0)))
     save_gif(tmp_path / "odd.gif", [*steps, *steps, *steps], 1)
     for name, frames in (("p.gif", 100), ("odd.gif", 99)):
         with Image.open(tmp_path / name) as gif:

@@ -25,7 +25,7 @@ from unet import load
 
 TINY = """
     --width 8 --blocks 1 --batch-size 8 --steps 12 --classifier-steps 4 --warmup 2 --T 60
-    --sampling-steps 3 --log-every 3 --sample-every 5 --device cpu
+    --judge-steps 5 --judge-width 4 --sampling-steps 3 --log-every 3 --sample-every 5 --device cpu
 """.split()  # noqa: SIM905
 
 
@@ -47,9 +47,11 @@ def test_a_run_leaves_everything_behind(finished):
         "log.jsonl",
         "unet.state",
         "classifier.state",
+        "judge.state",
         "unet.safetensors",
         "unet-raw.safetensors",
         "classifier.safetensors",
+        "judge.safetensors",
         "loss.png",
         "samples.png",
         "accuracy.png",
@@ -70,6 +72,7 @@ def test_a_run_leaves_everything_behind(finished):
     log = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
     assert [e["step"] for e in log if e["phase"] == "unet"] == [3, 6, 9, 12]
     assert [e["step"] for e in log if e["phase"] == "classifier" and "loss" in e] == [3, 4]
+    assert [e["step"] for e in log if e["phase"] == "judge" and "loss" in e] == [3, 5]
     (accuracy,) = (e["accuracy over t"] for e in log if "accuracy over t" in e)
     assert next(iter(accuracy)) == "0" and list(accuracy)[-1] == "60"
 
@@ -83,8 +86,16 @@ def test_both_the_averaged_and_the_raw_weights_are_kept(finished):
 def test_the_number_is_printed_as_promised(finished, tmp_path, capsys):
     assert train("--out", tmp_path / "again") == 0
     out = capsys.readouterr().out
-    pattern = r"^class accuracy at w = 1: [01]\.\d{3} \(500 samples; SVM on real digits: 0\.99\d\)$"
-    assert re.search(pattern, out, re.MULTILINE), out
+    pattern = (
+        r"^class accuracy at w = 1: ([01]\.\d{3}) "
+        r"\(500 samples; the judge on real test images: ([01]\.\d{3})\)$"
+    )
+    shares = re.search(pattern, out, re.MULTILINE)
+    assert shares, out
+    judge, _ = load(tmp_path / "again" / "judge.safetensors")
+    data = load_data("digits", "")
+    said = judge(data.scale(data.test_images)).argmax(1)
+    assert float(shares[2]) == round(float((said == data.test_labels).float().mean()), 3)
     for name in ("unet.safetensors", "samples.png", "reverse.gif", "loss.png", "guidance.png"):
         assert str(tmp_path / "again" / name) in out
     for name in ("unet.safetensors", "classifier.safetensors", "samples.png", "reverse.gif"):
@@ -92,10 +103,12 @@ def test_the_number_is_printed_as_promised(finished, tmp_path, capsys):
 
 
 def test_another_seed_is_another_run(finished, tmp_path):
-    assert train("--out", tmp_path / "r", "--seed", 1, "--classifier-steps", 0) == 0
+    flags = ("--seed", 1, "--classifier-steps", 0, "--judge-steps", 0)
+    assert train("--out", tmp_path / "r", *flags) == 0
     one, two = (load_file(p / "unet.safetensors") for p in (finished, tmp_path / "r"))
     assert not torch.equal(one["out.weight"], two["out.weight"])
-    assert not (tmp_path / "r" / "classifier.safetensors").exists()
+    for name in ("classifier", "judge"):
+        assert not (tmp_path / "r" / f"{name}.safetensors").exists()
 
 
 def test_a_run_is_not_overwritten_by_accident(finished, capsys):
@@ -177,7 +190,8 @@ def test_overwriting_leaves_nothing_of_the_old_run(finished, tmp_path):
     out = tmp_path / "r"
     shutil.copytree(finished, out)
     (out / "notes.txt").write_text("mine")
-    assert train("--out", out, "--overwrite", "--classifier-steps", 0, "--steps", 4) == 0
+    flags = ("--classifier-steps", 0, "--judge-steps", 0, "--steps", 4)
+    assert train("--out", out, "--overwrite", *flags) == 0
     left = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert left == {
         "config.json",
@@ -480,7 +494,8 @@ def test_mnist_is_read_from_its_files_without_a_network(tmp_path, monkeypatch, c
         "--multipliers", "1,1,1", "--steps", 2, "--classifier-steps", 1, "--schedule", "cosine",
     )  # fmt: skip
     assert code == 0 and (out / "guidance.png").exists()
-    assert "class accuracy" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "class accuracy at w = 1: " in out and "the judge on real test images" in out
 
 
 @pytest.mark.parametrize("preset", ["mnist", "cifar10"])
@@ -568,6 +583,8 @@ def test_flags_change_a_preset():
         ("--T 400 --schedule linear", "--T 400 with --schedule linear leaves √ᾱ_T = 0.13"),
         ("--batch-size -1", "--batch-size must be at least 1"),
         ("--classifier-steps -1", "--classifier-steps must be at least 0"),
+        ("--judge-steps -1", "--judge-steps must be at least 0"),
+        ("--judge-width 0", "--judge-width must be at least 1"),
         ("--seed -1", "--seed must be at least 0"),
         ("--seed 9223372036854775808", "--seed must be below 2^63"),
         ("--sampling-steps 1001", "--sampling-steps must be at most T = 1000"),

@@ -1,4 +1,4 @@
-"""`python -m train`: ε_θ, then p_φ, then pictures and a number, all into one directory."""
+"""`python -m train`: ε_θ, p_φ and the judge, then pictures and a number, all into one directory."""
 
 import dataclasses
 import json
@@ -14,13 +14,14 @@ from ddpm import cosine_schedule, linear_schedule
 from guidance.command import choose_device
 from guidance.command import run as run_command
 from guidance.models import Models, load_models
-from guidance.sampling import class_samples
+from guidance.sampling import Request, Sampler, draw
 from train import objectives, report
 from train.config import MAY_CHANGE, PRESETS, Config, from_flags, parser, validate
 from train.data import Dataset, load_data
-from train.judge import SVMJudge
-from train.loop import Diverged, Interrupted, fit
-from unet import NoisyClassifier, UNet, save
+from train.judge import accuracy as judged_accuracy
+from train.judge import new_judge
+from train.loop import Diverged, Interrupted, autocast_dtype, fit
+from unet import Judge, NoisyClassifier, UNet, load, save
 
 # Everything that a run writes: what --overwrite takes away, so that no file of an old run is left
 # beside the configuration of a new one.
@@ -91,6 +92,10 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
             loss = objectives.classifier_loss(schedule)
             p_phi, _ = fit("classifier", classifier, loss, data, config, config.classifier_steps)
             save(run / "classifier.safetensors", p_phi, info)
+        if config.judge_steps:
+            loss, network = objectives.judge_loss, new_judge(data, config)
+            judge, _ = fit("judge", network, loss, data, config, config.judge_steps)
+            save(run / "judge.safetensors", judge, info)
     except Interrupted:
         print(
             f"\ninterrupted; the state is in {run}. Go on with: {_go_on(config)}", file=sys.stderr
@@ -118,16 +123,24 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
         report.accuracy_over_t(run / "accuracy.png", accuracy, len(data.classes))
         report.every_guidance(run / "guidance.png", models, S)
         made += ["classifier.safetensors", "accuracy.png", "guidance.png"]
+    if config.judge_steps:
+        made.append("judge.safetensors")
     for name in made:
         print(run / name)
-    if data.name == "digits":
-        judge = SVMJudge(data)
-        x, c = class_samples(models, w=1.0, per_class=50, steps=S, seed=1)
-        share, real = judge.accuracy(x, c), judge.accuracy_on_real()
-        _log(run, {"phase": "judge", "w": 1.0, "class accuracy": share, "on real digits": real})
+    if config.judge_steps:
+        judge, _ = load(run / "judge.safetensors")
+        assert isinstance(judge, Judge)
+        judge = judge.to(data.images.device)
+        c = torch.arange(len(data.classes)).repeat_interleave(50)
+        dtype = autocast_dtype(config.precision, data.images.device)
+        request = Request("classifier-free", 0, w=1.0)
+        x = draw(models, request, Sampler(steps=S), c, seed=1, dtype=dtype)
+        share = judged_accuracy(judge, x, c)
+        real = judged_accuracy(judge, data.scale(data.test_images), data.test_labels)
+        _log(run, {"phase": "judge", "w": 1.0, "class accuracy": share, "on real images": real})
         print(
             f"class accuracy at w = 1: {share:.3f} "
-            f"({len(x)} samples; SVM on real digits: {real:.3f})"
+            f"({len(x)} samples; the judge on real test images: {real:.3f})"
         )
 
 

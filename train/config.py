@@ -36,6 +36,8 @@ class Config:
 
     steps: int = _flag(1200, "training steps of ε_θ")
     classifier_steps: int = _flag(800, "training steps of the noisy classifier p_φ (0: none)")
+    judge_steps: int = _flag(600, "training steps of the judge, on clean images (0: none)")
+    judge_width: int = _flag(32, "channels of the judge; its features are twice as many")
     batch_size: int = _flag(64, "images a step")
     lr: float = _flag(2e-3, "AdamW's learning rate at its highest")
     warmup: int = _flag(100, "steps of linear warm-up; a cosine leads back to 0")
@@ -64,6 +66,7 @@ PRESETS = {
         dropout=0.0,
         steps=12_000,
         classifier_steps=1500,
+        judge_steps=8000,
         ema=0.998,
         sample_every=1000,
     ),
@@ -75,6 +78,8 @@ PRESETS = {
         attention=(16,),
         steps=100_000,
         classifier_steps=10_000,
+        judge_steps=20_000,
+        judge_width=96,
         batch_size=128,
         lr=5e-4,
         warmup=1000,
@@ -129,9 +134,10 @@ def validate(config: Config) -> None:
             value = getattr(config, name)
             raise ValueError(f"--{name.replace('_', '-')} must be {allowed}, got {_show(value)}")
 
-    for name in ("T", "steps", "batch_size", "log_every", "sample_every", "sampling_steps"):
+    counts = ("T", "steps", "judge_width", "batch_size", "log_every", "sample_every")
+    for name in (*counts, "sampling_steps"):
         check(getattr(config, name) >= 1, name, "at least 1")
-    for name in ("classifier_steps", "warmup", "seed"):
+    for name in ("classifier_steps", "judge_steps", "warmup", "seed"):
         check(getattr(config, name) >= 0, name, "at least 0")
     check(config.seed < 2**63, "seed", "below 2^63")
     check(config.sampling_steps <= config.T, "sampling_steps", f"at most T = {config.T}")

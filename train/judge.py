@@ -1,24 +1,52 @@
-"""Is it the digit that was asked for? A judge trained on real images, unseen by the diffusion."""
+"""Training the judge, on real images or on generated ones, and asking it."""
 
-from sklearn.svm import SVC
+import contextlib
+import dataclasses
+import io
+import tempfile
+
+import torch
 from torch import Tensor
 
+from train.config import Config
 from train.data import Dataset
+from train.loop import fit
+from train.objectives import judge_loss
+from unet import Judge
 
 
-class SVMJudge:
-    """scikit-learn's SVM (RBF) on the pixels of the real training images."""
+def new_judge(data: Dataset, config: Config) -> Judge:
+    """An untrained judge for images of this data set."""
+    _, channels, size, _ = data.images.shape
+    torch.manual_seed(config.seed)
+    return Judge(size, channels, len(data.classes), config.judge_width)
 
-    def __init__(self, data: Dataset) -> None:
-        self.data = data
-        self.svm = SVC(gamma="scale", C=10.0)
-        self.svm.fit(data.scale(data.images).flatten(1).cpu().numpy(), data.labels.cpu().numpy())
 
-    def accuracy(self, x: Tensor, c: Tensor) -> float:
-        """Share of the images x (B, C, H, W) in [-1, 1] that are taken for their class c (B,)."""
-        pixels = x.clamp(-1, 1).flatten(1).cpu().numpy()
-        return float((self.svm.predict(pixels) == c.cpu().numpy()).mean())
+@torch.no_grad()
+def ask(judge: Judge, x: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
+    """The judge's features (n, F) and logits (n, K), float32, on the CPU. x: (n, C, H, W)."""
+    device = judge.head.weight.device
+    features = torch.cat([judge.features(part.to(device)) for part in x.split(batch_size)])
+    return features.cpu(), judge.logits(features).cpu()
 
-    def accuracy_on_real(self) -> float:
-        """The same on the held-out real images: what a perfect sampler could reach."""
-        return self.accuracy(self.data.scale(self.data.test_images), self.data.test_labels)
+
+def accuracy(judge: Judge, x: Tensor, c: Tensor) -> float:
+    """Share of the images x (n, C, H, W) in [-1, 1] that the judge takes for their class c (n,)."""
+    return float((ask(judge, x)[1].argmax(1) == c.cpu()).float().mean())
+
+
+def classification_accuracy_score(
+    data: Dataset, x: Tensor, c: Tensor, config: Config, steps: int
+) -> float:
+    """Accuracy on the real test images of a fresh judge that has seen only x and c.
+
+    Ravuri & Vinyals 2019. x: (n, C, H, W) in [-1, 1]; c: (n,). `steps` batches, whatever n is.
+    """
+    levels = data.levels - 1
+    images = ((x.clamp(-1, 1) + 1) * (levels / 2)).round().to(torch.uint8)
+    device = data.images.device
+    samples = dataclasses.replace(data, images=images.to(device), labels=c.to(device))
+    with tempfile.TemporaryDirectory() as out, contextlib.redirect_stderr(io.StringIO()):
+        config = dataclasses.replace(config, out=out, sample_every=steps)
+        judge, _ = fit("judge", new_judge(data, config), judge_loss, samples, config, steps)
+    return accuracy(judge, data.scale(data.test_images), data.test_labels)

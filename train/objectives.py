@@ -1,4 +1,4 @@
-"""What the two networks learn: ε_θ by L_simple, p_φ by cross-entropy on noised images."""
+"""What the networks learn: ε_θ by L_simple, p_φ on noised images, the judge on clean ones."""
 
 import torch
 import torch.nn.functional as F
@@ -31,3 +31,21 @@ def classifier_loss(schedule: Schedule) -> Loss:
         return F.cross_entropy(model(q_sample(schedule, x_0, t, noise), t).float(), y)
 
     return loss
+
+
+def judge_loss(model: nn.Module, x_0: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+    """−log p(y|x_0) on clean images, each a little turned, scaled and shifted."""
+    return F.cross_entropy(model(jitter(x_0, generator)).float(), y)
+
+
+def jitter(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image turned by up to 10°, scaled by 0.9 to 1.1, shifted by up to a 14th of its side.
+
+    x: (B, C, H, W). The border's pixels go on where the image ends. Returns (B, C, H, W).
+    """
+    u = 2 * torch.rand(4, len(x), generator=generator, device=x.device) - 1  # in [-1, 1)
+    angle, scale = torch.pi / 18 * u[0], 1 + 0.1 * u[1]
+    cos, sin, shift = scale * angle.cos(), scale * angle.sin(), u[2:] / 7
+    rows = (torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1))
+    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)

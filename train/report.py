@@ -17,7 +17,7 @@ from guidance import (
 )
 from guidance.models import Models
 from guidance.pictures import Panel, save_gif, save_panels
-from guidance.sampling import class_samples
+from guidance.sampling import Request, Sampler, draw
 from train.data import Dataset
 from unet import NoisyClassifier
 
@@ -26,8 +26,9 @@ def samples(path: Path, models: Models, ws: tuple[float, ...], n: int, steps: in
     """Rows are classes; one block of n columns for each w, from the same noise."""
     K = models.unet.null_token
     blocks = []
+    c = torch.arange(K).repeat_interleave(n)
     for w in ws:
-        x, _ = class_samples(models, w=w, per_class=n, steps=steps, seed=0)
+        x = draw(models, Request("classifier-free", 0, w=w), Sampler(steps=steps), c, seed=0)
         blocks.append(Panel(f"w = {w:g}", models.classes, x.unflatten(0, (K, n))))
     save_panels(path, blocks, f"classifier-free guidance, DDIM, {steps} steps")
 
@@ -48,7 +49,11 @@ def loss_curves(path: Path, log: Path) -> None:
         entry = json.loads(line)
         if "loss" in entry:
             curves[entry["phase"]][entry["step"]] = entry["loss"]
-    labels = {"unet": "$L_{simple}$ (per pixel)", "classifier": "cross-entropy of $p_\\phi$ (nats)"}
+    labels = {
+        "unet": "$L_{simple}$ (per pixel)",
+        "classifier": "cross-entropy of $p_\\phi$ (nats)",
+        "judge": "cross-entropy of the judge (nats)",
+    }
     figure = Figure(figsize=(4.2 * max(1, len(curves)), 3), dpi=130, layout="constrained")
     axes = figure.subplots(1, max(1, len(curves)), squeeze=False)[0]
     for ax, (phase, values) in zip(axes, curves.items(), strict=False):
@@ -146,6 +151,7 @@ def progress(path: Path, models: Models, steps: int) -> None:
     """A grid of samples while training goes on: eight of each class at w = 1."""
     mode = models.unet.training
     models.unet.eval()
-    x, _ = class_samples(models, w=1.0, per_class=8, steps=steps, seed=0)
+    c = torch.arange(models.unet.null_token).repeat_interleave(8)
+    x = draw(models, Request("classifier-free", 0, w=1.0), Sampler(steps=steps), c, seed=0)
     save_panels(path, [Panel("w = 1", models.classes, x.unflatten(0, (-1, 8)))])
     models.unet.train(mode)

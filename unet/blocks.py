@@ -160,7 +160,7 @@ def zero(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def check_images(x_t: Tensor, t: Tensor, channels: int, size: int, weight: Tensor) -> None:
+def check_images(x_t: Tensor, t: Tensor | None, channels: int, size: int, weight: Tensor) -> None:
     """ValueError unless x_t is (B, channels, size, size) of the weights' type, t (B,) integers."""
     if x_t.ndim != 4 or x_t.shape[1:] != (channels, size, size) or not x_t.is_floating_point():
         raise ValueError(
@@ -169,7 +169,7 @@ def check_images(x_t: Tensor, t: Tensor, channels: int, size: int, weight: Tenso
         )
     if x_t.dtype != weight.dtype and not torch.is_autocast_enabled(x_t.device.type):
         raise ValueError(f"x_t must be {weight.dtype} as the network is, got {x_t.dtype}")
-    if t.shape != (len(x_t),) or t.is_floating_point():
+    if t is not None and (t.shape != (len(x_t),) or t.is_floating_point()):
         raise ValueError(
             f"t must hold one integer per image, ({len(x_t)},), got {tuple(t.shape)} of {t.dtype}"
         )

@@ -11,15 +11,18 @@ from safetensors.torch import save_file
 from torch import nn
 
 from unet.classifier import NoisyClassifier
+from unet.judge import Judge
 from unet.unet import UNet
 
-MODELS: dict[str, type[UNet] | type[NoisyClassifier]] = {
+Model = UNet | NoisyClassifier | Judge
+MODELS: dict[str, type[UNet] | type[NoisyClassifier] | type[Judge]] = {
     "UNet": UNet,
     "NoisyClassifier": NoisyClassifier,
+    "Judge": Judge,
 }
 
 
-def save(path: str | os.PathLike[str], model: UNet | NoisyClassifier, info: dict[str, Any]) -> None:
+def save(path: str | os.PathLike[str], model: Model, info: dict[str, Any]) -> None:
     """Write the weights and, as JSON in the file's header, info with the model's architecture.
 
     info: plain data, by custom "schedule" (`schedule.info`), "data" and "classes" (their names).
@@ -34,7 +37,7 @@ def save(path: str | os.PathLike[str], model: UNet | NoisyClassifier, info: dict
     os.replace(partial, path)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[UNet | NoisyClassifier, dict[str, Any]]:
+def load(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
     """The model (on the CPU, float32, in eval mode) and its info; needs nothing but the file.
 
     Nothing is unpickled. FileNotFoundError if there is no file; ValueError if it is truncated,
@@ -59,7 +62,7 @@ def load(path: str | os.PathLike[str]) -> tuple[UNet | NoisyClassifier, dict[str
     return model.eval(), info
 
 
-def _build(info: Any, path: Path) -> UNet | NoisyClassifier:
+def _build(info: Any, path: Path) -> Model:
     architecture = info.get("architecture") if isinstance(info, dict) else None
     if not isinstance(architecture, dict) or architecture.get("name") not in MODELS:
         raise ValueError(f"{path} does not name an architecture of {sorted(MODELS)} in its header")

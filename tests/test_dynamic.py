@@ -1,0 +1,88 @@
+"""Dynamic negative guidance: with the exact λ = p/(1 − p), the score of all other classes."""
+
+import pytest
+import torch
+from conftest import normal
+from torch.testing import assert_close
+
+from ddpm import GaussianMixture, linear_schedule
+from guidance import negative_guidance, posterior_negative_guidance
+
+NULL = 3
+
+
+def exact(mixture, schedule, removed):
+    return lambda x_t, t: mixture.log_posterior(schedule, x_t, t)[:, removed]
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2])
+def test_the_exact_posterior_deletes_the_class(schedule, mixture, removed):
+    """DNG Eq. 10. The other road: the mixture that never had the component."""
+    rest = [k for k in range(3) if k != removed]
+    covariance = torch.einsum("kij,kj,klj->kil", mixture.U, mixture.lam, mixture.U)
+    without = GaussianMixture(mixture.mean[rest], covariance[rest], mixture.log_weight.exp()[rest])
+    t = torch.tensor([1, 20, 200, 500, 800, 1000])
+    x_t = normal((6, 2))
+    log_prob = exact(mixture, schedule, removed)
+    odds = (1 / (1 - log_prob(x_t, t).exp())).max()
+    guided = posterior_negative_guidance(
+        mixture.eps(schedule), log_prob, removed, null=NULL, p_max=1 - 1e-9
+    )
+    # 1 − p loses digits as 1/(1 − p)
+    assert_close(
+        guided(x_t, t), without.eps(schedule)(x_t, t), rtol=0, atol=1e-12 * float(1 + odds) + 1e-11
+    )
+
+
+def test_it_is_negative_guidance_with_a_weight_for_each_image(line):
+    """Algorithm 1's λ_t = λ_0·p/(1 − p), capped: beside `negative_guidance` with those w."""
+    schedule = linear_schedule()
+    x_t = torch.tensor([[-3.0], [0.0], [0.9], [3.0]], dtype=torch.float64)
+    t, p = torch.tensor([300, 300, 300, 300]), torch.tensor([0.0, 0.2, 0.8, 1.0])
+    for scale in (0.5, torch.tensor([0.0, 1.0, 2.0, 3.0])):
+        guided = posterior_negative_guidance(
+            line.eps(schedule), lambda x, t: p.log(), 1, null=NULL, scale=scale, p_max=0.8
+        )
+        w = scale * torch.tensor([0.0, 0.25, 4.0, 4.0])
+        expected = negative_guidance(line.eps(schedule), NULL, 1, w, null=NULL)
+        assert_close(guided(x_t, t), expected(x_t, t), rtol=1e-6, atol=1e-6)
+
+
+def test_classes_may_differ_within_a_batch(line):
+    schedule, eps = linear_schedule(), line.eps(linear_schedule())
+    x_t, t = normal((3, 1)), torch.tensor([100, 500, 900])
+    removed = torch.tensor([2, 0, 1])
+
+    def log_prob(x_t, t):
+        return line.log_posterior(schedule, x_t, t).gather(1, removed[:, None])[:, 0]
+
+    together = posterior_negative_guidance(eps, log_prob, removed, null=NULL)(x_t, t)
+    for i, k in enumerate(removed.tolist()):
+        alone = posterior_negative_guidance(eps, exact(line, schedule, k), k, null=NULL)
+        assert_close(alone(x_t[i : i + 1], t[i : i + 1]), together[i : i + 1], rtol=0, atol=1e-12)
+
+
+def test_it_leaves_no_graph(line):
+    eps = line.eps(linear_schedule())
+    scale = torch.ones((), requires_grad=True)
+    guided = posterior_negative_guidance(
+        lambda *a: eps(*a).detach(), lambda x, t: scale * torch.full((2,), -1.0), 1, null=NULL
+    )
+    assert not guided(normal((2, 1)), torch.tensor([5, 9])).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"negative": 4}, r"^negative must lie in 0\.\.3"),
+        ({"scale": float("inf")}, "^scale must be a finite number.*λ_0: 0 is off, 1 is exact"),
+        ({"p_max": 1.0}, r"^p_max must lie in \(0, 1\), got 1.0"),
+        ({"p_max": 0.0}, "^p_max"),
+        ({"p_max": float("nan")}, "^p_max"),
+        ({"null": 0}, "^null"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    call = {"negative": 1, "null": 3, **arguments}
+    with pytest.raises(ValueError, match=message):
+        posterior_negative_guidance(lambda x, t, c: x, lambda x, t: x[:, 0], **call)

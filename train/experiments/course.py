@@ -1,0 +1,132 @@
+"""What goes on inside the steps: NegPrompt's delayed effect, neutralisation and inducing effect."""
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from train.experiments.plots import COLOURS, Summary, grid, line
+from train.experiments.results import Row
+from train.experiments.timing import make_case, run
+from train.lab import Lab
+
+MEASURES = (
+    "norm_negative",
+    "norm_positive",
+    "ratio",
+    "cosine",
+    "p_negative",
+    "p_positive",
+    "projection",
+    "induced",  # D^(t): the projection, less that of the run without the negative class
+)
+
+
+def jobs(args: argparse.Namespace) -> list[Row]:
+    """Both groups with every seed."""
+    return [{"group": g, "seed": s} for g in ("pair", "present") for s in range(args.seeds)]
+
+
+@torch.no_grad()
+def measure(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
+    """A row for each run, without the negative class and with it, and for each step."""
+    case = make_case(lab, str(job["group"]), args.n, args.steps, int(job["seed"]))
+    runs = {"plain": case.states, "negative": run(lab, case.guided, case.states[0], case.visited)}
+    rows: list[Row] = []
+    plain: list[Tensor] = []  # of each step, the projection in the plain run, (n,)
+    for name, states in runs.items():
+        for k, (x, t) in enumerate(zip(states, case.visited, strict=False)):
+            values = _at(lab, x, torch.full((len(x),), t), case.c, case.negative)
+            if name == "plain":
+                plain.append(values["projection"])
+            values["induced"] = values["projection"] - plain[k]
+            row: Row = {"run": name, "step": k, "t": t}
+            for key in MEASURES:
+                row[key] = float(values[key].mean())
+                row[f"{key}_sd"] = float(values[key].std())
+            rows.append(row)
+    return rows
+
+
+def _at(lab: Lab, x: Tensor, t: Tensor, c: Tensor, negative: Tensor) -> dict[str, Tensor]:
+    """What the three predictions and the noisy classifier say of x_t, a number for each image."""
+    K, classifier = lab.K, lab.models.classifier
+    assert classifier is not None
+    with torch.autocast(lab.device.type, lab.dtype, enabled=lab.dtype is not None):
+        parts = [lab.models.unet(x, t, token) for token in (c, negative, torch.full_like(c, K))]
+        log_p = classifier(x, t).float().log_softmax(1)
+    eps_p, eps_n, eps_null = (part.float().flatten(1) for part in parts)  # (n, C·H·W)
+    to_p, to_n = eps_p - eps_null, eps_n - eps_null
+    values = {
+        "norm_negative": to_n.norm(dim=1),
+        "norm_positive": to_p.norm(dim=1),
+        "ratio": to_n.norm(dim=1) / to_p.norm(dim=1),
+        "cosine": torch.cosine_similarity(to_p, to_n),
+        "p_negative": log_p.gather(1, negative[:, None])[:, 0].exp(),
+        "p_positive": log_p.gather(1, c[:, None] % K)[:, 0].exp(),
+        "projection": (eps_p * eps_n).sum(1).abs() / eps_n.norm(dim=1),
+    }
+    for key in ("norm_positive", "ratio", "cosine", "p_positive"):  # ∅ has no class of its own
+        values[key] = torch.where(c < K, values[key], torch.nan)
+    return values
+
+
+def _course(rows: Sequence[Row], group: str, which: str, column: str) -> dict[int, Summary]:
+    """Step -> mean over the images of all seeds, and half its 95 % interval."""
+    found = {}
+    for k in sorted({int(row["step"]) for row in rows}):
+        some = [r for r in rows if (r["group"], r["run"], r["step"]) == (group, which, k)]
+        n = sum(int(r["n"]) for r in some)
+        mean = sum(float(r[column]) for r in some) / len(some)
+        variance = sum(float(r[f"{column}_sd"]) ** 2 for r in some) / len(some)
+        found[k] = Summary(mean, 1.96 * (variance / n) ** 0.5)
+    return found
+
+
+CURVES = (  # panel, then (group, run, column, label) of its lines
+    ("pull of the classes, p₊ and p₋ two classes",
+     (("pair", "plain", "norm_positive", "‖ε₊ − ε_∅‖"),
+      ("pair", "plain", "norm_negative", "‖ε₋ − ε_∅‖"),
+      ("pair", "negative", "norm_negative", "‖ε₋ − ε_∅‖, run with p₋"))),
+    ("ratio ‖ε₋ − ε_∅‖ / ‖ε₊ − ε_∅‖",
+     (("pair", "plain", "ratio", "run without p₋"), ("pair", "negative", "ratio", "run with p₋"))),
+    ("cosine of ε₊ − ε_∅ and ε₋ − ε_∅",
+     (("pair", "plain", "cosine", "run without p₋"),
+      ("pair", "negative", "cosine", "run with p₋"))),
+    ("what the noisy classifier sees in x_t",
+     (("pair", "plain", "p_positive", "p_φ(c₊|x_t), p₊ a class"),
+      ("pair", "plain", "p_negative", "p_φ(c₋|x_t), p₊ a class"),
+      ("present", "plain", "p_negative", "p_φ(c₋|x_t), p₊ = ∅, picture of c₋"),
+      ("present", "negative", "p_negative", "the same with p₋"))),
+    ("pull of p₋ where p₊ = ∅ and the picture would be p₋",
+     (("present", "plain", "norm_negative", "run without p₋"),
+      ("present", "negative", "norm_negative", "run with p₋"))),
+    ("inducing effect D^(t)",
+     (("pair", "negative", "induced", "p₊ a class"),
+      ("present", "negative", "induced", "p₊ = ∅, p₋ present"))),
+)  # fmt: skip
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    """Each quantity over the steps."""
+    figure, axes = grid(len(CURVES), 3, (4.2, 3.1))
+    for ax, (title, curves) in zip(axes, CURVES, strict=True):
+        for (group, which, column, label), colour in zip(curves, COLOURS, strict=False):
+            values = _course(rows, group, which, column)
+            line(ax, values, list(values.values()), colour, label, markersize=0)
+        ax.set(xlabel="step", title=title)
+        ax.legend(fontsize=7)
+    return figure
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    """Every fifth step of every curve in the plot."""
+    steps = [k for k in sorted({int(row["step"]) for row in rows}) if k % 5 == 0]
+    body = []
+    for title, curves in CURVES:
+        for group, which, column, label in curves:
+            values = _course(rows, group, which, column)
+            body.append([title, label, *(str(values[k]) for k in steps)])
+    return [["quantity", "of", *(f"step {k}" for k in steps)], *body]

@@ -1,0 +1,120 @@
+"""What does guidance buy, and what does it cost? Classifier-free by w, classifier by s."""
+
+import argparse
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from guidance.sampling import Request, Sampler
+from train.experiments.plots import COLOURS, grid, line, summary
+from train.experiments.results import Row
+from train.lab import Lab
+
+WS = (0, 0.1, 0.25, 0.5, 1, 2, 4, 8)
+STRENGTHS = (1, 2, 3, 5, 9)  # s on ε(∅); 1 + s on ε(c); 1 + w of classifier-free guidance
+METHODS = {
+    "classifier on ∅": "classifier, on ε(∅)",
+    "classifier on c": "classifier, on ε(c)",
+    "classifier-free": "classifier-free",
+}
+COLUMNS = {
+    "class_accuracy": "class accuracy",
+    "inception_score": "Inception score (judge)",
+    "frechet": "Fréchet distance (judge)",
+    "precision": "precision",
+    "recall": "recall",
+    "diversity": "within-class diversity",
+    "cas": "classification accuracy score",
+}
+
+
+def price_of_w_jobs(args: argparse.Namespace) -> list[Row]:
+    """Every w from the same noises, seed after seed."""
+    return [{"w": w, "seed": seed} for seed in range(args.seeds) for w in WS]
+
+
+def price_of_w(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
+    """All metrics at one w."""
+    return [_measured(lab, Request("classifier-free", 0, w=float(job["w"])), job, args)]
+
+
+def classifier_jobs(args: argparse.Namespace) -> list[Row]:
+    """ADM's s on ε(∅) and on ε(c), and w, at equal strength."""
+    return [
+        {"method": method, "strength": strength, "seed": seed}
+        for seed in range(args.seeds)
+        for strength in STRENGTHS
+        for method in METHODS
+    ]
+
+
+def classifier(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
+    """All metrics of one method at one strength: on exact predictors the three would agree."""
+    strength = float(job["strength"])
+    request = {
+        "classifier on ∅": Request("classifier", 0, scale=strength),
+        "classifier on c": Request("classifier", 0, scale=strength - 1, conditional=True),
+        "classifier-free": Request("classifier-free", 0, w=strength - 1),
+    }[str(job["method"])]
+    return [_measured(lab, request, job, args)]
+
+
+def _measured(lab: Lab, request: Request, job: Row, args: argparse.Namespace) -> Row:
+    c, seed = lab.balanced(args.n), int(job["seed"])
+    if request.w == 0 and (request.kind == "classifier-free" or request.scale == 0):
+        request = Request("none", 0)  # the same samples of ε(c), for half of the work
+    x = lab.draw(request, Sampler(steps=args.steps), c, seed)
+    return {**lab.measure(x, c, seed), **lab.cas(x, c, seed)}
+
+
+def plot_price_of_w(rows: Sequence[Row]) -> Figure:
+    """One panel a metric, over w."""
+    figure, axes = grid(len(COLUMNS), 4)
+    for ax, (column, name) in zip(axes, COLUMNS.items(), strict=False):
+        places = range(len(WS))
+        line(ax, places, [summary(rows, column, w=w) for w in WS], COLOURS[0], "samples")
+        if f"{column}_real" in rows[0]:
+            real = summary(rows, f"{column}_real").mean
+            ax.axhline(real, color="0.4", linestyle="--", label="as many real images")
+            ax.legend(fontsize=7)
+        ax.set_xticks(places, [f"{w:g}" for w in WS])
+        ax.set(xlabel="w", title=name)
+    return figure
+
+
+def plot_classifier(rows: Sequence[Row]) -> Figure:
+    """One panel a metric, over the strength; one line a method."""
+    figure, axes = grid(len(COLUMNS), 4)
+    for ax, (column, name) in zip(axes, COLUMNS.items(), strict=False):
+        places = range(len(STRENGTHS))
+        for (method, label), colour in zip(METHODS.items(), COLOURS, strict=False):
+            values = [summary(rows, column, method=method, strength=s) for s in STRENGTHS]
+            line(ax, places, values, colour, label)
+        if f"{column}_real" in rows[0]:
+            real = summary(rows, f"{column}_real").mean
+            ax.axhline(real, color="0.4", linestyle="--", label="as many real images")
+        ax.set_xticks(places, [f"{s:g}" for s in STRENGTHS])
+        ax.set(xlabel="strength: s on ε(∅), 1 + s on ε(c), 1 + w", title=name)
+    axes[0].legend(fontsize=7)
+    return figure
+
+
+def table_price_of_w(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each w: mean ± half the 95 % interval over seeds."""
+    body = [[f"{w:g}", *(str(summary(rows, k, w=w)) for k in COLUMNS)] for w in WS]
+    return [["w", *COLUMNS.values()], *body, _real(rows, ["real images"])]
+
+
+def table_classifier(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each method and strength."""
+    body = [
+        [label, f"{s:g}", *(str(summary(rows, k, method=m, strength=s)) for k in COLUMNS)]
+        for m, label in METHODS.items()
+        for s in STRENGTHS
+    ]
+    return [["method", "strength", *COLUMNS.values()], *body, _real(rows, ["real images", ""])]
+
+
+def _real(rows: Sequence[Row], head: list[str]) -> list[str]:
+    names = [f"{k}_real" for k in COLUMNS]
+    return [*head, *(str(summary(rows, k)) if k in rows[0] else "" for k in names)]

@@ -1,0 +1,57 @@
+"""Measured rows in a CSV file that an interrupted sweep goes on with."""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+Value = str | float | int
+Row = dict[str, Value]
+
+
+class Results:
+    """The rows of one CSV file. A value is written so that reading it gives the same number."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+        if path.exists():
+            with open(path, newline="") as file:
+                self.rows = [{k: _value(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+    def matching(self, key: Row) -> list[Row]:
+        """The rows that have these values in these columns."""
+        return [row for row in self.rows if all(row.get(k) == v for k, v in key.items())]
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Append the rows of one job: all of them or, if it is killed meanwhile, none.
+
+        ValueError if their columns are not the file's.
+        """
+        if self.rows and list(self.rows[0]) != list(rows[0]):
+            raise ValueError(
+                f"{self.path} has the columns {', '.join(self.rows[0])}, which are not those of "
+                f"this version ({', '.join(rows[0])}); move it away"
+            )
+        every = [*self.rows, *rows]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(self.path.name + ".partial")
+        with open(partial, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({k: _text(v) for k, v in row.items()} for row in every)
+        os.replace(partial, self.path)
+        self.rows = every
+
+
+def _text(value: Value) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _value(text: str) -> Value:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text

@@ -1,0 +1,142 @@
+"""What every measurement needs: trained networks, their judge, real images, many samples."""
+
+import argparse
+import hashlib
+from functools import cache, cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from guidance.command import choose_device
+from guidance.models import load_models
+from guidance.sampling import Request, Sampler, draw
+from train import metrics
+from train.config import PRESETS
+from train.data import Dataset, load_data
+from train.judge import ask, classification_accuracy_score
+from train.loop import autocast_dtype
+from unet import Judge, load
+
+CAS_STEPS = 300  # batches of 64 that the fresh judge of a classification accuracy score sees
+
+
+class Lab:
+    """The networks and the real images of one weights directory."""
+
+    def __init__(self, args: argparse.Namespace, *, classifier: bool) -> None:
+        directory = Path(args.weights)
+        self.device = choose_device(args.device)
+        self.models = load_models(directory, classifier=classifier, device=self.device)
+        path = directory / "judge.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no judge.safetensors in --weights {directory}; `python -m train` trains one"
+            )
+        judge, info = load(path)
+        if not isinstance(judge, Judge) or info.get("data") != self.models.info.get("data"):
+            raise ValueError(f"{path} is not a judge of {self.models.info.get('data')}")
+        self.judge = judge.to(self.device)
+        self.data: Dataset = load_data(str(info["data"]), args.data_dir)
+        self.K = len(self.models.classes)
+        self.batch_size: int = args.batch_size
+        self.dtype = autocast_dtype(args.precision, self.device)
+        self.fingerprint = "sha256:" + _hash(directory / "unet.safetensors")
+
+    def balanced(self, n: int) -> Tensor:
+        """n labels (n,), the same number of each class."""
+        if n < self.K or n % self.K:
+            raise ValueError(f"--n must be a multiple of the {self.K} classes, got {n}")
+        return torch.arange(self.K).repeat_interleave(n // self.K)
+
+    def draw(
+        self, request: Request, sampler: Sampler, c: Tensor, seed: int, text: str = "samples"
+    ) -> Tensor:
+        """One sample for each label of c (n,), ∅ allowed: (n, C, H, W) on the CPU."""
+        return draw(
+            self.models,
+            request,
+            sampler,
+            c,
+            seed,
+            batch_size=self.batch_size,
+            dtype=self.dtype,
+            text=text,
+        )
+
+    @cached_property
+    def test(self) -> Tensor:
+        """The judge's features of the real test images."""
+        return ask(self.judge, self.data.scale(self.data.test_images))[0]
+
+    @cached_property
+    def train(self) -> Tensor:
+        """The judge's features of the real training images."""
+        return ask(self.judge, self.data.scale(self.data.images))[0]
+
+    def judged_on_real(self) -> float:
+        """The judge's accuracy on the real test images: what a perfect sampler could reach."""
+        right = self.judge.logits(self.test.to(self.device)).argmax(1).cpu()
+        return float((right == self.data.test_labels).double().mean())
+
+    def some(self, n: int, seed: int, c: Tensor | None = None) -> Tensor:
+        """Places of n real training images; of the classes in c alone, if given."""
+        places = torch.arange(len(self.data.images))
+        if c is not None:
+            places = places[torch.isin(self.data.labels, c)]
+        generator = torch.Generator().manual_seed(seed)
+        return places[torch.randperm(len(places), generator=generator)[:n]]
+
+    def measure(self, x: Tensor, c: Tensor, seed: int) -> dict[str, float]:
+        """Every number that samples x (n, C, H, W) of the classes c (n,) can be given at once.
+
+        Those that depend on n have a companion: what as many real training images get.
+        """
+        features, logits = ask(self.judge, x)
+        floor, floor_diversity, floor_precision, floor_recall = self.floor(len(x), seed)
+        precision, recall = metrics.precision_recall(self._few(len(x), seed), features)
+        return {
+            "class_accuracy": float((logits.argmax(1) == c).double().mean()),
+            "inception_score": metrics.inception_score(logits),
+            "frechet": metrics.frechet_distance(self.test, features),
+            "frechet_real": floor,
+            "precision": precision,
+            "precision_real": floor_precision,
+            "recall": recall,
+            "recall_real": floor_recall,
+            "diversity": metrics.diversity(features, c),
+            "diversity_real": floor_diversity,
+        }
+
+    @cache  # noqa: B019 (a lab lives as long as the command)
+    def floor(self, n: int, seed: int) -> tuple[float, float, float, float]:
+        """Distance to the test set, diversity, precision and recall of n real training images."""
+        some = self.some(n, seed)
+        features, c = self.train[some], self.data.labels[some]
+        distance = metrics.frechet_distance(self.test, features)
+        precision, recall = metrics.precision_recall(self._few(n, seed), features)
+        return distance, metrics.diversity(features, c), precision, recall
+
+    def _few(self, n: int, seed: int) -> Tensor:
+        """The features of n real test images, or of all if there are fewer."""
+        generator = torch.Generator().manual_seed(seed)
+        return self.test[torch.randperm(len(self.test), generator=generator)[:n]]
+
+    def cas(self, x: Tensor, c: Tensor, seed: int) -> dict[str, float]:
+        """The classification accuracy score of x, c, and that of as many real images."""
+        return {"cas": self._cas(x, c), "cas_real": self.cas_of_real(len(x), seed)}
+
+    @cache  # noqa: B019 (a lab lives as long as the command)
+    def cas_of_real(self, n: int, seed: int) -> float:
+        """The same for n real training images."""
+        some = self.some(n, seed)
+        return self._cas(self.data.scale(self.data.images[some]), self.data.labels[some])
+
+    def _cas(self, x: Tensor, c: Tensor) -> float:
+        config = PRESETS[self.data.name]
+        steps = max(CAS_STEPS, 5 * len(x) // config.batch_size)  # five times over a large x
+        return classification_accuracy_score(self.data, x, c, config, steps)
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

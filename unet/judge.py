@@ -1,0 +1,60 @@
+"""The judge: an ordinary classifier of clean images, against which samples are measured."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unet.blocks import check_images
+
+
+class Judge(nn.Module):
+    """log-odds of the class of a clean image, and the features that distances are taken in.
+
+    A small convolutional network, which knows no noise level and shares nothing with
+    `NoisyClassifier`: what guides is not what judges. Five 3×3 convolutions with batch norm, two of
+    them with stride 2, and a mean over the pixels. size, channels, classes: as for `UNet`.
+    """
+
+    def __init__(
+        self, size: int = 28, channels: int = 1, classes: int = 10, width: int = 32
+    ) -> None:
+        super().__init__()
+        self.architecture: dict[str, Any] = {
+            "name": "Judge",
+            "size": size,
+            "channels": channels,
+            "classes": classes,
+            "width": width,
+        }
+        if min(size, channels, width) < 1 or classes < 2:
+            raise ValueError(
+                "size, channels and width must be ≥ 1 and classes ≥ 2, got "
+                f"{size}, {channels}, {width} and {classes}"
+            )
+        self.num_features = 2 * width
+        widths = [channels, width, width, 2 * width, 2 * width, 2 * width]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride, padding=1, bias=False)
+            for a, b, stride in zip(widths, widths[1:], (1, 2, 1, 2, 1), strict=False)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in widths[1:])
+        self.head = nn.Linear(self.num_features, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, num_features), float32 at least. x: (B, channels, size, size) in [-1, 1]."""
+        a = self.architecture
+        check_images(x, None, a["channels"], a["size"], self.head.weight)
+        h = x
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            h = F.relu(norm(convolution(h)))
+        return h.to(torch.promote_types(h.dtype, torch.float32)).mean(dim=(2, 3))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(B, K) from what `features` gives."""
+        return self.head(F.dropout(features, 0.2, self.training)).to(features.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K). x: (B, channels, size, size) in [-1, 1]."""
+        return self.logits(self.features(x))
