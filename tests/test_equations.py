@@ -13,13 +13,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = r"\d+(?:–\d+)?(?:, \d+(?:–\d+)?)*"
-CITATION = re.compile(rf"(?<!\w)(DDPM|ADM|CFG|NegPrompt|DDIM)((?:,?\s+(?:Eq|Alg)\.\s+{NUMBERS})+)")
+CITATION = re.compile(
+    rf"(?<!\w)(DDPM|ADM|CFG|NegPrompt|DDIM|DNG)((?:,?\s+(?:Eq|Alg)\.\s+{NUMBERS})+)"
+)
 COMPLETE = {
     "DDPM": [f"Eq. {n}" for n in range(1, 17)] + ["Alg. 1", "Alg. 2"],
     "ADM": [f"Eq. {n}" for n in range(2, 15)] + ["Alg. 1", "Alg. 2"],
     "CFG": [f"Eq. {n}" for n in range(1, 7)] + ["Alg. 1", "Alg. 2"],
     "NegPrompt": ["Eq. 4", "Eq. 5"],
     "DDIM": ["Eq. 12", "Eq. 16"],
+    "DNG": ["Eq. 10", "Alg. 1"],
 }
 
 

@@ -10,6 +10,7 @@ from guidance.__main__ import parser as guidance_parser
 from train.config import PRESETS
 from train.config import parser as train_parser
 from train.evaluate import parser as evaluate_parser
+from train.experiments import __main__ as experiments
 from unet import UNet
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +19,7 @@ PARSERS = {
     "guidance": guidance_parser,
     "train": train_parser,
     "train.evaluate": evaluate_parser,
+    "train.experiments": experiments.parser,
 }
 COMMANDS = re.findall(r"python -m ((?:guidance|train)[^`\n#]*--[^`\n#]*)", TEXT)
 

@@ -79,13 +79,12 @@ class Lab:
         right = self.judge.logits(self.test.to(self.device)).argmax(1).cpu()
         return float((right == self.data.test_labels).double().mean())
 
-    def some(self, n: int, seed: int, c: Tensor | None = None) -> Tensor:
-        """Places of n real training images; of the classes in c alone, if given."""
-        places = torch.arange(len(self.data.images))
-        if c is not None:
-            places = places[torch.isin(self.data.labels, c)]
+    def some(self, n: int, seed: int) -> Tensor:
+        """Places of n real training images, the same number of each class as in `balanced`."""
         generator = torch.Generator().manual_seed(seed)
-        return places[torch.randperm(len(places), generator=generator)[:n]]
+        order = torch.randperm(len(self.data.images), generator=generator)
+        labels, each = self.data.labels[order], n // self.K
+        return torch.cat([order[labels == k][:each] for k in range(self.K)])
 
     def measure(self, x: Tensor, c: Tensor, seed: int) -> dict[str, float]:
         """Every number that samples x (n, C, H, W) of the classes c (n,) can be given at once.
@@ -134,7 +133,7 @@ class Lab:
 
     def _cas(self, x: Tensor, c: Tensor) -> float:
         config = PRESETS[self.data.name]
-        steps = max(CAS_STEPS, 5 * len(x) // config.batch_size)  # five times over a large x
+        steps = max(CAS_STEPS, 15 * len(x) // config.batch_size)  # each image 15 times, if many
         return classification_accuracy_score(self.data, x, c, config, steps)
 
 

@@ -85,28 +85,55 @@ def _course(rows: Sequence[Row], group: str, which: str, column: str) -> dict[in
     return found
 
 
+PULL = r"$\|\epsilon_{%s} - \epsilon_\varnothing\|$"
+SEEN = r"$p_\phi(c_%s|x_t)$"
 CURVES = (  # panel, then (group, run, column, label) of its lines
-    ("pull of the classes, p₊ and p₋ two classes",
-     (("pair", "plain", "norm_positive", "‖ε₊ − ε_∅‖"),
-      ("pair", "plain", "norm_negative", "‖ε₋ − ε_∅‖"),
-      ("pair", "negative", "norm_negative", "‖ε₋ − ε_∅‖, run with p₋"))),
-    ("ratio ‖ε₋ − ε_∅‖ / ‖ε₊ − ε_∅‖",
-     (("pair", "plain", "ratio", "run without p₋"), ("pair", "negative", "ratio", "run with p₋"))),
-    ("cosine of ε₊ − ε_∅ and ε₋ − ε_∅",
-     (("pair", "plain", "cosine", "run without p₋"),
-      ("pair", "negative", "cosine", "run with p₋"))),
-    ("what the noisy classifier sees in x_t",
-     (("pair", "plain", "p_positive", "p_φ(c₊|x_t), p₊ a class"),
-      ("pair", "plain", "p_negative", "p_φ(c₋|x_t), p₊ a class"),
-      ("present", "plain", "p_negative", "p_φ(c₋|x_t), p₊ = ∅, picture of c₋"),
-      ("present", "negative", "p_negative", "the same with p₋"))),
-    ("pull of p₋ where p₊ = ∅ and the picture would be p₋",
-     (("present", "plain", "norm_negative", "run without p₋"),
-      ("present", "negative", "norm_negative", "run with p₋"))),
-    ("inducing effect D^(t)",
-     (("pair", "negative", "induced", "p₊ a class"),
-      ("present", "negative", "induced", "p₊ = ∅, p₋ present"))),
-)  # fmt: skip
+    (
+        "pull of two classes p₊ and p₋",
+        (
+            ("pair", "plain", "norm_positive", PULL % "+"),
+            ("pair", "plain", "norm_negative", PULL % "-"),
+            ("pair", "negative", "norm_negative", PULL % "-" + ", run with p₋"),
+        ),
+    ),
+    (
+        "ratio " + PULL % "-" + " / " + PULL % "+",
+        (
+            ("pair", "plain", "ratio", "run without p₋"),
+            ("pair", "negative", "ratio", "run with p₋"),
+        ),
+    ),
+    (
+        r"cosine of $\epsilon_+ - \epsilon_\varnothing$ and $\epsilon_- - \epsilon_\varnothing$",
+        (
+            ("pair", "plain", "cosine", "run without p₋"),
+            ("pair", "negative", "cosine", "run with p₋"),
+        ),
+    ),
+    (
+        "what the noisy classifier sees in $x_t$",
+        (
+            ("pair", "plain", "p_positive", SEEN % "+" + ", p₊ a class"),
+            ("pair", "plain", "p_negative", SEEN % "-" + ", p₊ a class"),
+            ("present", "plain", "p_negative", SEEN % "-" + ", p₊ = ∅, picture of p₋"),
+            ("present", "negative", "p_negative", "the same, run with p₋"),
+        ),
+    ),
+    (
+        "pull of p₋: p₊ = ∅, picture of p₋",
+        (
+            ("present", "plain", "norm_negative", PULL % "-" + ", run without p₋"),
+            ("present", "negative", "norm_negative", PULL % "-" + ", run with p₋"),
+        ),
+    ),
+    (
+        "inducing effect $D^{(t)}$",
+        (
+            ("pair", "negative", "induced", "p₊ a class"),
+            ("present", "negative", "induced", "p₊ = ∅, picture of p₋"),
+        ),
+    ),
+)
 
 
 def plot(rows: Sequence[Row]) -> Figure:
@@ -117,7 +144,7 @@ def plot(rows: Sequence[Row]) -> Figure:
             values = _course(rows, group, which, column)
             line(ax, values, list(values.values()), colour, label, markersize=0)
         ax.set(xlabel="step", title=title)
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=6.5, framealpha=0.6)
     return figure
 
 

@@ -1,9 +1,10 @@
 """What does guidance buy, and what does it cost? Classifier-free by w, classifier by s."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from guidance.sampling import Request, Sampler
 from train.experiments.plots import COLOURS, grid, line, summary
@@ -26,6 +27,7 @@ COLUMNS = {
     "diversity": "within-class diversity",
     "cas": "classification accuracy score",
 }
+ADM_COLUMNS = {k: COLUMNS[k] for k in list(COLUMNS)[:5]}  # as in its Table 4
 
 
 def price_of_w_jobs(args: argparse.Namespace) -> list[Row]:
@@ -35,7 +37,9 @@ def price_of_w_jobs(args: argparse.Namespace) -> list[Row]:
 
 def price_of_w(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
     """All metrics at one w."""
-    return [_measured(lab, Request("classifier-free", 0, w=float(job["w"])), job, args)]
+    c, seed = lab.balanced(args.n), int(job["seed"])
+    x = _drawn(lab, Request("classifier-free", 0, w=float(job["w"])), c, seed, args)
+    return [{**lab.measure(x, c, seed), **lab.cas(x, c, seed)}]
 
 
 def classifier_jobs(args: argparse.Namespace) -> list[Row]:
@@ -49,22 +53,20 @@ def classifier_jobs(args: argparse.Namespace) -> list[Row]:
 
 
 def classifier(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
-    """All metrics of one method at one strength: on exact predictors the three would agree."""
-    strength = float(job["strength"])
+    """The metrics of one method at one strength: on exact predictors the three would agree."""
+    c, seed, strength = lab.balanced(args.n), int(job["seed"]), float(job["strength"])
     request = {
         "classifier on ∅": Request("classifier", 0, scale=strength),
         "classifier on c": Request("classifier", 0, scale=strength - 1, conditional=True),
         "classifier-free": Request("classifier-free", 0, w=strength - 1),
     }[str(job["method"])]
-    return [_measured(lab, request, job, args)]
+    return [dict(lab.measure(_drawn(lab, request, c, seed, args), c, seed))]
 
 
-def _measured(lab: Lab, request: Request, job: Row, args: argparse.Namespace) -> Row:
-    c, seed = lab.balanced(args.n), int(job["seed"])
+def _drawn(lab: Lab, request: Request, c: Tensor, seed: int, args: argparse.Namespace) -> Tensor:
     if request.w == 0 and (request.kind == "classifier-free" or request.scale == 0):
         request = Request("none", 0)  # the same samples of ε(c), for half of the work
-    x = lab.draw(request, Sampler(steps=args.steps), c, seed)
-    return {**lab.measure(x, c, seed), **lab.cas(x, c, seed)}
+    return lab.draw(request, Sampler(steps=args.steps), c, seed)
 
 
 def plot_price_of_w(rows: Sequence[Row]) -> Figure:
@@ -84,8 +86,8 @@ def plot_price_of_w(rows: Sequence[Row]) -> Figure:
 
 def plot_classifier(rows: Sequence[Row]) -> Figure:
     """One panel a metric, over the strength; one line a method."""
-    figure, axes = grid(len(COLUMNS), 4)
-    for ax, (column, name) in zip(axes, COLUMNS.items(), strict=False):
+    figure, axes = grid(len(ADM_COLUMNS), 3)
+    for ax, (column, name) in zip(axes, ADM_COLUMNS.items(), strict=False):
         places = range(len(STRENGTHS))
         for (method, label), colour in zip(METHODS.items(), COLOURS, strict=False):
             values = [summary(rows, column, method=method, strength=s) for s in STRENGTHS]
@@ -102,19 +104,23 @@ def plot_classifier(rows: Sequence[Row]) -> Figure:
 def table_price_of_w(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each w: mean ± half the 95 % interval over seeds."""
     body = [[f"{w:g}", *(str(summary(rows, k, w=w)) for k in COLUMNS)] for w in WS]
-    return [["w", *COLUMNS.values()], *body, _real(rows, ["real images"])]
+    return [["w", *COLUMNS.values()], *body, _real(rows, ["real images"], COLUMNS)]
 
 
 def table_classifier(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each method and strength."""
     body = [
-        [label, f"{s:g}", *(str(summary(rows, k, method=m, strength=s)) for k in COLUMNS)]
+        [label, f"{s:g}", *(str(summary(rows, k, method=m, strength=s)) for k in ADM_COLUMNS)]
         for m, label in METHODS.items()
         for s in STRENGTHS
     ]
-    return [["method", "strength", *COLUMNS.values()], *body, _real(rows, ["real images", ""])]
+    return [
+        ["method", "strength", *ADM_COLUMNS.values()],
+        *body,
+        _real(rows, ["real images", ""], ADM_COLUMNS),
+    ]
 
 
-def _real(rows: Sequence[Row], head: list[str]) -> list[str]:
-    names = [f"{k}_real" for k in COLUMNS]
+def _real(rows: Sequence[Row], head: list[str], columns: Iterable[str]) -> list[str]:
+    names = [f"{k}_real" for k in columns]
     return [*head, *(str(summary(rows, k)) if k in rows[0] else "" for k in names)]

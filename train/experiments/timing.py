@@ -26,10 +26,10 @@ from train.lab import Lab
 W = 2.0  # of both guidances; with p₊ = ∅ it is DNG's λ
 STOPS = (1, 2, 3, 5, 8, 12, 20)
 GROUPS = {
-    "start, p₊ a class": "p₊ and p₋ two classes",
-    "start, p₋ present": "p₊ = ∅, p₋ what would come without it",
-    "early, p₊ a class": "p₊ and p₋ two classes",
-    "early, p₊ = ∅": "p₊ = ∅, p₋ any class",
+    "start, p₊ a class": "starts late; p₊ and p₋ two classes",
+    "start, p₋ present": "starts late; p₊ = ∅, picture of p₋",
+    "early, p₊ a class": "early only; p₊ and p₋ two classes",
+    "early, p₊ = ∅": "early only; p₊ = ∅, p₋ any class",
 }
 
 
@@ -138,7 +138,11 @@ def pooled(rows: Sequence[Row], group: str, column: str) -> dict[int, Summary]:
 def plot(rows: Sequence[Row]) -> Figure:
     """Rates and distance over the start step; rates over the stop step of early windows."""
     figure, axes = grid(4, 2, (4.4, 3.1))
-    curves = {"negatives": "judged as p₋", "positives": "judged as p₊", "distance": "distance"}
+    curves = {
+        "negatives": "judged as p₋",
+        "positives": "judged as p₊",
+        "distance": "RMS distance to the plain picture",
+    }
     for ax, group in zip(axes, GROUPS, strict=True):
         if not any(row["group"] == group for row in rows):
             continue
@@ -146,9 +150,7 @@ def plot(rows: Sequence[Row]) -> Figure:
             if column == "positives" and group == "start, p₋ present":
                 continue  # there it is p₋
             if column == "positives" and group == "early, p₊ = ∅":
-                label = "judged as without p₋"
-            if column == "distance":
-                label = "RMS distance to the plain picture"
+                label = "class of the plain picture"
             values = pooled(rows, group, column)
             line(ax, values, list(values.values()), colour, label)
         base = pooled(rows, group, "negatives_plain")
