@@ -1,14 +1,14 @@
 """Guidance: predictors in, a predictor out. One file per formula."""
 
-from guidance.classifier import (
-    class_log_prob,
-    classifier_guidance,
-    classifier_mean_shift,
-)
-from guidance.classifier_free import classifier_free_guidance
-from guidance.dropout import drop_labels
-from guidance.dynamic import posterior_negative_guidance
-from guidance.negative import negative_guidance
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guidance.classifier import class_log_prob, classifier_guidance, classifier_mean_shift
+    from guidance.classifier_free import classifier_free_guidance
+    from guidance.dropout import drop_labels
+    from guidance.dynamic import posterior_negative_guidance
+    from guidance.negative import negative_guidance
 
 __all__ = [
     "class_log_prob",
@@ -19,3 +19,20 @@ __all__ = [
     "negative_guidance",
     "posterior_negative_guidance",
 ]
+
+_FILES = {
+    "class_log_prob": "classifier",
+    "classifier_free_guidance": "classifier_free",
+    "classifier_guidance": "classifier",
+    "classifier_mean_shift": "classifier",
+    "drop_labels": "dropout",
+    "negative_guidance": "negative",
+    "posterior_negative_guidance": "dynamic",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names come in when they are asked for: `python -m guidance --help` needs no torch."""
+    if name not in _FILES:
+        raise AttributeError(f"module 'guidance' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"guidance.{_FILES[name]}"), name)

@@ -3,9 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,8 +38,10 @@ def _split(text: str, kind: type, what: str) -> list[Any]:
         ) from None
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str) -> "torch.device":
     """The device that --device names; ValueError if this machine does not have it."""
+    import torch  # here, so that --help need not wait for it
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
         if name == "cpu" and torch.backends.mps.is_available():

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
+import guidance
 from ddpm import cosine_schedule, linear_schedule
 from guidance.__main__ import main
 from guidance.command import run
@@ -318,6 +319,18 @@ def test_help_from_the_shell(command):
     )
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith(f"usage: python -m {command}")
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, guidance.__main__ as m; m.parser(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_every_public_name_is_there():
+    assert [getattr(guidance, name).__name__ for name in guidance.__all__] == guidance.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        guidance.nothing  # noqa: B018
 
 
 def test_neighbouring_seeds_share_no_noise(weights):
