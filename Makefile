@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint mutants
+.PHONY: run test lint mutants notebooks
 
 run: .venv/ready  ## train on the embedded digits and draw samples with every guidance
 	$(BIN)/python -m train --preset digits --overwrite
@@ -13,6 +13,10 @@ lint: .venv/ready  ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+notebooks: .venv/ready  ## open them in JupyterLab (notebooks/execute.py runs all and stores the outputs)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[notebooks]"
+	$(BIN)/jupyter lab --ServerApp.root_dir=notebooks
 
 mutants: .venv/ready  ## put faults into ddpm/ and guidance/ and see whether a test notices
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"

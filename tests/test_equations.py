@@ -1,7 +1,11 @@
-"""docs/equations.md: every row names a function that cites the equation and a test that passed."""
+"""docs/equations.md: every row names a function that cites the equation and a test that passed.
+
+Where it names a notebook, a section of it shows the equation and runs the function.
+"""
 
 import ast
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -90,3 +94,39 @@ def test_every_row_resolves(row, request):
             item.path.name == file and item.originalname == test for item in request.session.items
         )
         assert set(ran) <= {"passed"} and (ran or not selected), f"{name}: {ran or 'did not run'}"
+
+
+def sections(notebook):
+    """{heading: (prose, code)} of a notebook; a section reaches to the next heading."""
+    found, heading = {}, ""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        for line in "".join(cell["source"]).splitlines():
+            if cell["cell_type"] == "markdown" and line.startswith("## "):
+                heading = line[3:]
+            prose, code = found.get(heading, ("", ""))
+            if cell["cell_type"] == "markdown":
+                found[heading] = (prose + line + "\n", code)
+            else:
+                found[heading] = (prose, code + line + "\n")
+    return found
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in INDEX if row[5] != "—"], ids=lambda row: f"{row[0]} {row[1]}"
+)
+def test_the_notebooks_section_shows_the_equation(row):
+    paper, equation, _formula, functions, _tests, notebook = row
+    link = re.fullmatch(r"\[(\d\d) (.+)\]\((\.\./notebooks/\1_\w+\.ipynb)#(.+)\)", notebook)
+    assert link, notebook
+    _number, heading, path, anchor = link.groups()
+    assert anchor == heading.replace(" ", "-")  # as Jupyter names its headings
+    prose, code = sections(ROOT / "docs" / path)[heading]
+    assert (paper, equation) in citations(prose)
+    names = [name.rpartition(".")[2] for name in re.findall(r"`([^`]+)`", functions)]
+    assert any(re.search(rf"\b{name}\(", code) for name in names), names
+
+
+def test_most_central_equations_are_shown():
+    shown = {(row[0], row[1]) for row in INDEX if row[5] != "—"}
+    assert {("DDPM", "Eq. 4"), ("DDPM", "Eq. 14"), ("ADM", "Eq. 14"), ("CFG", "Eq. 6")} < shown
+    assert {("NegPrompt", "Eq. 5"), ("DDIM", "Eq. 12")} < shown
