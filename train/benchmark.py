@@ -157,13 +157,9 @@ def _contenders(data: Dataset, config: Config) -> list[peers.Contender]:
     config = dataclasses.replace(config, precision="auto")
     found = [peers.ours(data, config)]
     try:
-        for precision, peer in (
-            ("float32", peers.diffusers),
-            ("auto", peers.diffusers),
-            ("float32", peers.lucidrains),
-            ("auto", peers.lucidrains),
-        ):
-            found.append(peer(data, config, precision, found[0].flops))
+        for peer in (peers.diffusers, peers.lucidrains):
+            for precision in ("float32", "auto"):
+                found.append(peer(data, config, precision, found[0].flops))
     except ImportError as error:
         raise ValueError(f"{error}; pip install 'ddpm-guidance[bench]'") from error
     return found

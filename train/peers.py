@@ -197,7 +197,7 @@ def _nearest(
     one = dataclasses.replace(data, images=data.images[:1], labels=data.labels[:1]).to("meta")
     levels = len(config.multipliers) - 1
     costs = {}
-    for width in range(16, 2 * config.width + 8, 8):
+    for width in range(8, 2 * config.width + 8, 8):
         for rest in itertools.combinations_with_replacement((1, 2, 3, 4), levels):
             with torch.device("meta"):
                 model = build(width, (1, *rest))

@@ -65,5 +65,6 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
         [name, *(str(summary(rows, "frechet", sampler=name, S=S)) for S in steps)]
         for name in SAMPLERS
     ]
-    real = [str(summary(rows, "frechet_real", S=S)) for S in steps]
+    first = next(iter(SAMPLERS))  # every sampler's rows repeat what real images get
+    real = [str(summary(rows, "frechet_real", sampler=first, S=S)) for S in steps]
     return [["sampler", *(f"S = {S}" for S in steps)], *body, ["real images", *real]]
