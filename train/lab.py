@@ -41,7 +41,8 @@ class Lab:
         self.K = len(self.models.classes)
         self.batch_size: int = args.batch_size
         self.dtype = autocast_dtype(args.precision, self.device)
-        self.fingerprint = "sha256:" + _hash(directory / "unet.safetensors")
+        names = ("unet", "judge", "classifier")[: 2 + classifier]
+        self.fingerprint = _fingerprint([directory / f"{name}.safetensors" for name in names])
 
     def balanced(self, n: int) -> Tensor:
         """n labels (n,), the same number of each class."""
@@ -137,5 +138,7 @@ class Lab:
         return classification_accuracy_score(self.data, x, c, config, steps)
 
 
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+def _fingerprint(paths: list[Path]) -> str:
+    """The start of the SHA-256 of the files' contents, one after the other."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths))
+    return f"sha256:{digest.hexdigest()[:12]}"
