@@ -25,7 +25,15 @@ from unet import Judge, NoisyClassifier, UNet, load, save
 
 # Everything that a run writes: what --overwrite takes away, so that no file of an old run is left
 # beside the configuration of a new one.
-FILES = ("*.state", "*.state.partial", "*.safetensors", "*.png", "*.gif", "samples/step-*.png")
+FILES = (
+    "*.state",
+    "*.state.partial",
+    "*.state.previous",
+    "*.safetensors",
+    "*.png",
+    "*.gif",
+    "samples/step-*.png",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

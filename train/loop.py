@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from train.config import Config
 from train.data import Dataset
-from train.state import load_state, save_state
+from train.state import load_state, save_state, saved_states
 
 Model = TypeVar("Model", bound=nn.Module)
 Loss = Callable[[Any, Tensor, Tensor, torch.Generator], Tensor]
@@ -55,7 +55,7 @@ def fit(
     state_file = run / f"{name}.state"
     # total is the sum of the losses of `count` steps, since the last line of the log
     step, count, total = 0, 0, torch.zeros((), device=device)
-    if state_file.exists():
+    if saved_states(state_file):
         step, count, total = load_state(state_file, parts, generator, device, config.seed)
     step_once = train_step(loss, data, config, parts, generator)
 

@@ -17,27 +17,65 @@ def save_state(
     count: int,
     total: Tensor,
 ) -> None:
-    """Write all that the next step depends on; the old state goes once the new one is whole."""
+    """Write all that the next step depends on; the state before it is kept beside it.
+
+    A state under its own name is whole: it was written under another and renamed. OSError, with
+    the states that were there left as they were, if it can't be written.
+    """
     device = generator.device
     state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
     state |= {"step": step, "count": count, "total": total, "device": device.type}
     # Dropout draws from the device's own generator, the rest from ours.
     state |= {"generator": generator.get_state(), "global": _global_state(device)}
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            os.replace(path, _previous(path))
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch wraps what a full disk says
+        partial.unlink(missing_ok=True)
+        kept = next((p for p in (path, _previous(path)) if p.exists()), None)
+        raise OSError(
+            f"the state {path} can't be written ({str(error).splitlines()[0]}); "
+            + (f"{kept} is as it was" if kept else "there is none before it")
+        ) from error
+
+
+def saved_states(path: Path) -> list[Path]:
+    """What there is to go on from, the newest first."""
+    return [p for p in (path, _previous(path)) if p.exists()]
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(path.name + ".previous")
 
 
 def load_state(
     path: Path, parts: dict[str, Any], generator: torch.Generator, device: torch.device, seed: int
 ) -> tuple[int, int, Tensor]:
-    """Put a saved state back into parts and generators. Returns step, count and total.
+    """Put the newest whole state back into parts and generators. Returns step, count and total.
 
-    On another kind of device the generators can't go on: they are seeded anew, and it is said.
+    Where that is not the newest file, it is said. On another kind of device the generators can't
+    go on: they are seeded anew, and that is said, too. ValueError if no state is whole.
     """
+    newest, *older = saved_states(path)
+    try:
+        return _load(newest, parts, generator, device, seed)
+    except ValueError as error:
+        if not older:
+            raise
+        found = _load(older[0], parts, generator, device, seed)
+        print(f"{error}; going on from {older[0]}, at step {found[0]}", file=sys.stderr)
+        return found
+
+
+def _load(
+    path: Path, parts: dict[str, Any], generator: torch.Generator, device: torch.device, seed: int
+) -> tuple[int, int, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in parts.items():
