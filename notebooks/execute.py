@@ -23,10 +23,19 @@ def notebooks() -> list[Path]:
 
 
 def fingerprint(notebook: nbformat.NotebookNode) -> str:
-    """SHA-256 of everything that the pictures come from: the code cells and style.py."""
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    text = "\0".join([*code, (HERE / "style.py").read_text(encoding="utf-8")])
-    return hashlib.sha256(text.encode()).hexdigest()
+    """SHA-256 of the code cells, style.py, and the weights and results that the cells name.
+
+    The libraries below are not in it: a change there that alters a picture wants a new execution.
+    """
+    code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    digest = hashlib.sha256(code.encode() + (HERE / "style.py").read_bytes())
+    for path in sorted((HERE.parent / "weights").glob("*/*.safetensors")):
+        if f"weights/{path.parent.name}" in code:
+            digest.update(path.read_bytes())
+    for path in sorted((HERE.parent / "docs/results").glob("*.csv")):
+        if f"{path.stem}.csv" in code or f'"{path.stem}"' in code:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def execute(path: Path, timeout: int) -> nbformat.NotebookNode:

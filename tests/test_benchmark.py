@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from train import benchmark, peers
 from train.config import PRESETS
@@ -23,16 +24,23 @@ def test_flops_of_a_convolution_by_hand():
 
 
 @pytest.mark.filterwarnings("ignore")  # the peer's own
-def test_a_peer_costs_what_we_cost_and_learns():
-    pytest.importorskip("diffusers")
+@pytest.mark.parametrize("name", ["ours", "diffusers", "lucidrains"])
+def test_a_sample_is_100_passes_and_a_step_three(name):
+    """Counted while they run. Backward costs twice the forward pass, but for the first layer,
+    which needs no gradient of the image, and attention, which computes its scores again."""
+    pytest.importorskip({"lucidrains": "denoising_diffusion_pytorch"}.get(name, "diffusers"))
     data = load_data("digits", "")
-    mine = peers.ours(data, DIGITS)
-    peer = peers.diffusers(data, DIGITS, "float32", mine.flops)
-    assert abs(peer.flops / mine.flops - 1) < 0.1
-    for contender in (mine, peer):
+    contender = peers.ours(data, DIGITS)
+    if name != "ours":
+        contender = getattr(peers, name)(data, DIGITS, "float32", contender.flops)
+    with FlopCounterMode(display=False) as sampling:
+        x = contender.sample(2)
+    assert x.shape == (2, 1, 8, 8) and bool(torch.isfinite(x).all())
+    assert sampling.get_total_flops() == pytest.approx(2 * 100 * contender.flops, rel=0.02)
+    with FlopCounterMode(display=False) as training:
         contender.step()
-        x = contender.sample(3)
-        assert x.shape == (3, 1, 8, 8) and bool(torch.isfinite(x).all())
+    passes = training.get_total_flops() / (DIGITS.batch_size * contender.flops)
+    assert passes == pytest.approx(3, rel=0.05)
 
 
 def test_no_peer_within_reach():
@@ -82,3 +90,5 @@ def test_from_end_to_end(tmp_path, capsys, monkeypatch):
 def test_bad_flags(capsys):
     assert benchmark.main(["--rounds", "0"]) == 2
     assert "--rounds must be at least 1, got 0" in capsys.readouterr().err
+    assert benchmark.main(["--threads", "-1"]) == 2
+    assert "--threads must be at least 0, got -1" in capsys.readouterr().err

@@ -97,6 +97,10 @@ def test_the_bound_is_the_librarys(weights, capsys):
             assert abs(float(text) - value) <= 1e-4
         half = 1.96 * bound.total.std() / 7**0.5
         assert abs(float(row[4]) - half) <= 1e-4
+        column = "bound" if variance == "beta" else "bound_posterior"
+        (stored,) = Results(weights.parent / "results.csv").rows
+        assert stored[column] == pytest.approx(float(bound.total.mean()), rel=1e-4)
+        assert stored["bound_n"] == 7
 
 
 def test_the_real_fid_says_what_it_lacks(weights, capsys, monkeypatch):
@@ -119,6 +123,9 @@ def test_the_real_fid_sees_bytes_in_three_channels(weights, capsys, monkeypatch)
         def update(self, images, real):
             assert images.dtype == torch.uint8 and images.shape[1:] == (3, 8, 8)
             seen[real].append(images)
+
+        def to(self, device):
+            return self
 
         def compute(self):
             return torch.tensor(12.5)

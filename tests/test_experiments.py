@@ -1,6 +1,9 @@
 """The experiments: sweeps that go on where they stopped, and the shortcut of the timing study."""
 
 import argparse
+import os
+import signal
+import threading
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from guidance import negative_guidance
 from guidance.sampling import window
 from train import lab as lab_module
 from train.experiments import __main__ as command
-from train.experiments import guided, removal, timing
+from train.experiments import course, guided, removal, timing
 from train.experiments.plots import difference, proportion, summary
 from train.experiments.results import Results
 from train.lab import Lab
@@ -39,7 +42,8 @@ def weights(tmp_path_factory):
 
 def lab(weights, **changes):
     args = {"weights": weights, "data_dir": "", "device": "cpu", "batch_size": 45}
-    return Lab(argparse.Namespace(**args, precision="float32", **changes), classifier=True)
+    args |= {"precision": "float32", **changes}
+    return Lab(argparse.Namespace(**args), classifier=True)
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +118,11 @@ def test_another_n_is_another_sweep(weights, tmp_path, capsys):
         assert run(weights, tmp_path, "price-of-w", *flags) == 0
     rows = Results(tmp_path / "price-of-w.csv").rows
     assert [row["n"] for row in rows] == [10] * 8 + [20] * 8
-    assert capsys.readouterr().out.count("8 rows in") == 2  # only those that belong together
+    out = capsys.readouterr().out
+    assert out.count("8 rows in") == 2  # only those that belong together
+    assert run(weights, tmp_path, "price-of-w", "--n", "10", "--steps", "2") == 0
+    again = capsys.readouterr().out.partition("already\n")[2]
+    assert again and out.startswith(again)  # what was asked for, not what was measured last
 
 
 @pytest.mark.parametrize(
@@ -125,6 +133,9 @@ def test_another_n_is_another_sweep(weights, tmp_path, capsys):
         ("removal", ["--seeds", "0"], "--seeds must be at least 1, got 0"),
         ("course", ["--weights", "nowhere"], "no unet.safetensors in --weights nowhere"),
         ("samplers", ["--plot"], "--plot: there is nothing in"),
+        ("samplers", ["--steps", "5"], "--steps must be at least 10, got 5"),
+        ("removal", ["--n", "1"], "--n must be at least 2, got 1"),
+        ("price-of-w", ["--n", "2000"], "--n must be at most"),
     ],
 )
 def test_bad_flags_are_one_line(name, flags, message, weights, tmp_path, capsys):
@@ -182,6 +193,25 @@ def test_pairs_are_all_pairs(weights):
     assert all(pairs.count(pair) == 2 for pair in set(pairs))
 
 
+def test_the_course_is_measured_in_float32(weights):
+    """bfloat16 would give two differences from one rounded ε_∅ a cosine of a half."""
+    cases = []
+    for precision in ("float32", "bfloat16"):
+        L = lab(weights, precision=precision)
+        case = timing.make_case(lab(weights), "pair", 90, 3, seed=0)
+        t = torch.full((90,), case.visited[1])
+        cases.append(course._at(L, case.states[1], t, case.c, case.negative))
+    for key in cases[0]:
+        assert torch.equal(cases[0][key], cases[1][key]), key
+
+
+def test_ctrl_c_inside_a_score_stops_the_sweep(weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lab_module, "CAS_STEPS", 10**6)
+    threading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    assert run(weights, tmp_path, "price-of-w") == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
 def test_sign_test_counts_coins():
     """P(5 heads of 5) = 1/32; P(≥ 4 of 5) = 6/32; no gain is no evidence."""
     assert timing.sign_test(5, 0) == pytest.approx(1 / 32)
@@ -192,12 +222,17 @@ def test_sign_test_counts_coins():
 def test_summaries():
     """Of 1, 2, 3: s = 1 and t_{0.975}(2) = 4.3027, so ± 4.3027/√3. One value has no interval."""
     rows = [{"w": 1, "x": v} for v in (1.0, 2.0, 3.0)] + [{"w": 2, "x": 7.0}]
-    assert summary(rows, "x", w=1) == pytest.approx((2.0, 4.3027 / 3**0.5), rel=1e-4)
+    assert summary(rows, "x", w=1) == pytest.approx(
+        (2.0, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), rel=1e-4
+    )
     assert summary(rows, "x", w=2).mean == 7 and str(summary(rows, "x", w=2)) == "7.000"
     assert str(summary(rows, "x", w=3)) == "–"
     assert str(summary(rows, "x", w=1)) == "2.000 ± 2.484"
     paired = [{"w": w, "seed": seed, "x": w * 3 + 10 * seed} for w in (0, 1) for seed in (0, 1, 2)]
-    assert difference(paired, "x", {"w": 1}, {"w": 0}) == (3.0, 0.0)  # whatever the seeds do
-    half = (1.96 / 1.038416) * (0.25 / 100 + 1.96**2 / 40_000) ** 0.5
-    assert proportion(50, 100) == pytest.approx((0.5, half), rel=1e-4)
-    assert proportion(0, 100).half > 0.01
+    assert difference(paired, "x", {"w": 1}, {"w": 0}) == (3.0, 3.0, 3.0)  # whatever the seeds do
+    # Wilson's ends are where |p − 0.3| is 1.96 of p's own standard deviations
+    share = proportion(30, 100)
+    for end in share[1:]:
+        assert abs(end - 0.3) == pytest.approx(1.96 * (end * (1 - end) / 100) ** 0.5, rel=1e-4)
+    assert proportion(0, 90).high == pytest.approx(0.0409, abs=1e-4)
+    assert str(proportion(0, 90)) == "0.000 (0.000–0.041)"

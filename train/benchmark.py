@@ -68,6 +68,8 @@ def benchmark(args: argparse.Namespace) -> int:
     for name in ("rounds", "steps", "n"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    if args.threads < 0:
+        raise ValueError(f"--threads must be at least 0, got {args.threads}")
     device = choose_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -111,6 +113,7 @@ def benchmark(args: argparse.Namespace) -> int:
                 "GFLOPs_per_s": effective / 1e9,
                 "share_of_peak": effective / peak,
             }
+            numbers["ratio"] = float(numbers["ratio"]) * contenders[0].flops / contender.flops
             rows.append({**common, "work": work, "name": contender.name, **numbers, **costs})
     guided = {name: _guided(models, request, args.n) for name, request in GUIDANCES.items()}
     blank = dict.fromkeys(costs, 0.0)
@@ -126,8 +129,8 @@ def benchmark(args: argparse.Namespace) -> int:
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """A line for each row: rate with its spread over the rounds, and ours against it."""
-    head = ["work", "who", "MFLOPs", "images/s (range)", "GFLOP/s", "of the peak", "ours is"]
+    """A line for each row: rate with its spread over the rounds, and ours against it, per FLOP."""
+    head = ["work", "who", "MFLOPs", "images/s (range)", "GFLOP/s", "of bf16 peak", "ours is"]
     body = []
     for r in rows:
         rate = f"{r['images_per_s']:.3g} ({r['lowest']:.3g}–{r['highest']:.3g})"

@@ -80,6 +80,8 @@ def evaluate(args: argparse.Namespace) -> int:
     lab = Lab(args, classifier=False)
     if not args.bound == 0 and not 2 <= args.bound <= len(lab.data.test_images):
         raise ValueError(f"--bound must be 0 or 2..{len(lab.data.test_images)}, got {args.bound}")
+    results = Results(Path(args.out))
+    results.expect(["dtype", "bound"])
     inception = _inception() if args.features == "inception" else None
     c = lab.balanced(args.n)
     request = Request("classifier-free", 0, w=args.w) if args.w else Request("none", 0)
@@ -88,6 +90,7 @@ def evaluate(args: argparse.Namespace) -> int:
     row: Row = {
         "data": lab.data.name,
         "weights": lab.fingerprint,
+        "dtype": str(lab.dtype or torch.float32).removeprefix("torch."),
         "w": args.w,
         "sampler": args.sampler if args.sampler == "ddim" else f"ancestral, {args.variance}",
         "eta": args.eta,
@@ -105,15 +108,17 @@ def evaluate(args: argparse.Namespace) -> int:
         if not math.isnan(numbers[key]):
             real = f"{numbers[f'{key}_real']:13.4f}" if f"{key}_real" in numbers else ""
             print(f"{name:30} {numbers[key]:9.4f} {real}".rstrip())
-    Results(Path(args.out)).add([{**row, **numbers}])
-    print(args.out)
+    bounds = {"beta": math.nan, "posterior": math.nan}
     if args.bound:
-        bound(lab, args.bound, args.seed)
+        bounds = bound(lab, args.bound, args.seed)
+    of = {"bound_n": args.bound, "bound": bounds["beta"], "bound_posterior": bounds["posterior"]}
+    results.add([{**row, **numbers, **of}])
+    print(args.out)
     return 0
 
 
-def bound(lab: Lab, n: int, seed: int) -> None:
-    """Print the bound for σ² = β_t and β̃_t, in bits/dim with its 95 % interval over images."""
+def bound(lab: Lab, n: int, seed: int) -> dict[str, float]:
+    """The bound for σ² = β_t and β̃_t in bits/dim, printed with its 95 % interval over images."""
     schedule, data = lab.models.schedule, lab.data
     x_0 = data.scale(data.test_images[:n]).to(lab.device)
     c = data.test_labels[:n].to(lab.device)
@@ -121,6 +126,7 @@ def bound(lab: Lab, n: int, seed: int) -> None:
         f"{n} held-out images of {data.name}; bits/dim, ± is the 95 % interval over images; "
         f"{data.levels} grey levels cost {math.log2(data.levels):.3f} without a model"
     )
+    means = {}
     print(f"{'σ²':4} {'L_T':>9} {'L_1..L_{T-1}':>13} {'L_0':>7} {'L':>7}")
     for name, variance in (("β_t", "beta"), ("β̃_t", "posterior")):
         terms = []  # of every image: L_T, the sum of L_1 … L_{T−1}, L_0
@@ -142,11 +148,13 @@ def bound(lab: Lab, n: int, seed: int) -> None:
         L_T, middle, L_0 = each.mean(0).tolist()
         total = each.sum(1)
         half = 1.96 * float(total.std()) / math.sqrt(n)
+        means[variance] = float(total.mean())
         width = 4 + (len(name) - 3)  # the tilde is a character of its own, but takes no room
         print(
             f"{name:{width}} {L_T:9.6f} {middle:13.4f} {L_0:7.4f} {float(total.mean()):7.4f} "
             f"± {half:.4f}"
         )
+    return means
 
 
 def _inception() -> Callable[[Lab, Tensor], float]:
@@ -162,10 +170,11 @@ def _inception() -> Callable[[Lab, Tensor], float]:
         ) from error
 
     def fid(lab: Lab, x: Tensor) -> float:
+        metric.to(lab.device)
         for images, real in ((lab.data.scale(lab.data.test_images), True), (x, False)):
             for part in images.split(lab.batch_size):
                 whole = ((part.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-                metric.update(whole.expand(-1, 3, -1, -1), real=real)
+                metric.update(whole.expand(-1, 3, -1, -1).to(lab.device), real=real)
         return float(metric.compute())
 
     return fid

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from train.config import Config
 from train.data import Dataset
-from train.loop import fit
+from train.loop import Diverged, Interrupted, fit
 from train.objectives import judge_loss
 from unet import Judge
 
@@ -48,5 +48,10 @@ def classification_accuracy_score(
     samples = dataclasses.replace(data, images=images.to(device), labels=c.to(device))
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stderr(io.StringIO()):
         config = dataclasses.replace(config, out=out, sample_every=steps)
-        judge, _ = fit("judge", new_judge(data, config), judge_loss, samples, config, steps)
+        try:
+            judge, _ = fit("judge", new_judge(data, config), judge_loss, samples, config, steps)
+        except Interrupted:  # there is nothing here to go on with
+            raise KeyboardInterrupt from None
+        except Diverged as error:
+            raise ValueError(f"no classification accuracy score: {error}") from error
     return accuracy(judge, data.scale(data.test_images), data.test_labels)

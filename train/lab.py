@@ -1,6 +1,7 @@
 """What every measurement needs: trained networks, their judge, real images, many samples."""
 
 import argparse
+import dataclasses
 import hashlib
 from functools import cache, cached_property
 from pathlib import Path
@@ -38,6 +39,7 @@ class Lab:
             raise ValueError(f"{path} is not a judge of {self.models.info.get('data')}")
         self.judge = judge.to(self.device)
         self.data: Dataset = load_data(str(info["data"]), args.data_dir)
+        self.precision: str = args.precision
         self.K = len(self.models.classes)
         self.batch_size: int = args.batch_size
         self.dtype = autocast_dtype(args.precision, self.device)
@@ -85,12 +87,15 @@ class Lab:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.data.images), generator=generator)
         labels, each = self.data.labels[order], n // self.K
+        most = int(torch.bincount(labels).min()) * self.K
+        if n > most:
+            raise ValueError(f"--n must be at most {most}, as many real images are there; got {n}")
         return torch.cat([order[labels == k][:each] for k in range(self.K)])
 
     def measure(self, x: Tensor, c: Tensor, seed: int) -> dict[str, float]:
         """Every number that samples x (n, C, H, W) of the classes c (n,) can be given at once.
 
-        Those that depend on n have a companion: what as many real training images get.
+        Most that depend on n have a companion: what as many real training images get.
         """
         features, logits = ask(self.judge, x)
         floor, floor_diversity, floor_precision, floor_recall = self.floor(len(x), seed)
@@ -133,9 +138,9 @@ class Lab:
         return self._cas(self.data.scale(self.data.images[some]), self.data.labels[some])
 
     def _cas(self, x: Tensor, c: Tensor) -> float:
-        config = PRESETS[self.data.name]
+        config = dataclasses.replace(PRESETS[self.data.name], precision=self.precision)
         steps = max(CAS_STEPS, 15 * len(x) // config.batch_size)  # each image 15 times, if many
-        return classification_accuracy_score(self.data, x, c, config, steps)
+        return classification_accuracy_score(self.data.to(self.device), x, c, config, steps)
 
 
 def _fingerprint(paths: list[Path]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -24,6 +25,7 @@ class Experiment(NamedTuple):
     table: Callable[[Sequence[Row]], list[list[str]]]
     plot: Callable[[Sequence[Row]], Figure]
     classifier: bool = False  # whether it needs p_φ
+    pairs: bool = False  # whether n counts pairs of classes, all at once
 
 
 EXPERIMENTS = {
@@ -56,6 +58,7 @@ EXPERIMENTS = {
         timing.measure,
         timing.table,
         timing.plot,
+        pairs=True,
     ),
     "course": Experiment(
         "what the negative class does inside the steps: norms, cosine, p_φ, D^(t)",
@@ -64,6 +67,7 @@ EXPERIMENTS = {
         course.table,
         course.plot,
         classifier=True,
+        pairs=True,
     ),
     "samplers": Experiment(
         "distance against the number of steps, ancestral and DDIM",
@@ -88,12 +92,14 @@ def parser() -> Parser:
         q.add_argument("--weights", default="weights/mnist", metavar="DIR", help="trained networks")
         q.add_argument("--data-dir", default="data", help="where torchvision's data sets are")
         q.add_argument("--out", default="runs/results", metavar="DIR", help="of the CSV and plot")
-        q.add_argument("--n", type=int, default=100, help="samples a seed and setting (100)")
+        n = 90 if experiment.pairs else 100
+        q.add_argument("--n", type=int, default=n, help=f"samples a seed and setting ({n})")
         q.add_argument(
             "--seeds", type=int, default=2, help="how many; 95 %% intervals are over them"
         )
         q.add_argument("--steps", type=int, default=20, help="updates of the sampler (20)")
-        q.add_argument("--batch-size", type=int, default=100, help="images at once (100)")
+        if not experiment.pairs:
+            q.add_argument("--batch-size", type=int, default=100, help="images at once (100)")
         q.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
         q.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
         q.add_argument("--plot", action="store_true", help="measure nothing: table and plot again")
@@ -108,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def experiment(args: argparse.Namespace) -> int:
     """Measure what the CSV file lacks, then show all of it."""
+    args.batch_size = getattr(args, "batch_size", args.n)
     for name in ("n", "seeds", "steps", "batch_size"):
         if getattr(args, name) < 1:
             flag = name.replace("_", "-")
@@ -115,11 +122,7 @@ def experiment(args: argparse.Namespace) -> int:
     chosen = EXPERIMENTS[args.name]
     path = Path(args.out) / f"{args.name}.csv"
     results = Results(path)
-    if not args.plot:
-        _measure(chosen, args, results)
-    if not results.rows:
-        raise ValueError(f"--plot: there is nothing in {path}")
-    rows = results.matching({k: results.rows[-1][k] for k in COMMON})
+    rows = last_sweep(results) if args.plot else _measure(chosen, args, results)
     for cells in chosen.table(rows):
         print("| " + " | ".join(cells) + " |")
     chosen.plot(rows).savefig(path.with_suffix(".png"))
@@ -127,13 +130,23 @@ def experiment(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMON = ("data", "weights", "steps", "n")
+COMMON = ("data", "weights", "dtype", "steps", "n")
 
 
-def _measure(chosen: Experiment, args: argparse.Namespace, results: Results) -> None:
+def last_sweep(results: Results) -> list[Row]:
+    """The rows that belong together with the last one. ValueError if there are none."""
+    if not results.rows:
+        raise ValueError(f"--plot: there is nothing in {results.path}")
+    return results.matching({k: results.rows[-1][k] for k in COMMON})
+
+
+def _measure(chosen: Experiment, args: argparse.Namespace, results: Results) -> list[Row]:
+    """The rows of the sweep that args asks for, once none of its jobs is missing."""
     lab = Lab(args, classifier=chosen.classifier)
-    values = (lab.data.name, lab.fingerprint, args.steps, args.n)
+    dtype = str(lab.dtype or torch.float32).removeprefix("torch.")
+    values = (lab.data.name, lab.fingerprint, dtype, args.steps, args.n)
     common: Row = dict(zip(COMMON, values, strict=True))
+    results.expect(COMMON)
     jobs = [{**common, **job} for job in chosen.jobs(args)]
     missing = [job for job in jobs if not results.matching(job)]
     if len(missing) < len(jobs):
@@ -144,6 +157,7 @@ def _measure(chosen: Experiment, args: argparse.Namespace, results: Results) -> 
                 ", ".join(f"{k} {v}" for k, v in job.items() if k not in COMMON), refresh=False
             )
             results.add([{**job, **measured} for measured in chosen.measure(lab, job, args)])
+    return results.matching(common)
 
 
 if __name__ == "__main__":

@@ -34,12 +34,13 @@ def jobs(args: argparse.Namespace) -> list[Row]:
 def measure(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
     """A row for each run, without the negative class and with it, and for each step."""
     case = make_case(lab, str(job["group"]), args.n, args.steps, int(job["seed"]))
+    c, negative = case.c.to(lab.device), case.negative.to(lab.device)
     runs = {"plain": case.states, "negative": run(lab, case.guided, case.states[0], case.visited)}
     rows: list[Row] = []
     plain: list[Tensor] = []  # of each step, the projection in the plain run, (n,)
     for name, states in runs.items():
         for k, (x, t) in enumerate(zip(states, case.visited, strict=False)):
-            values = _at(lab, x, torch.full((len(x),), t), case.c, case.negative)
+            values = _at(lab, x, torch.full((len(x),), t, device=x.device), c, negative)
             if name == "plain":
                 plain.append(values["projection"])
             values["induced"] = values["projection"] - plain[k]
@@ -52,12 +53,16 @@ def measure(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
 
 
 def _at(lab: Lab, x: Tensor, t: Tensor, c: Tensor, negative: Tensor) -> dict[str, Tensor]:
-    """What the three predictions and the noisy classifier say of x_t, a number for each image."""
+    """What the three predictions and the noisy classifier say of x_t, a number for each image.
+
+    In float32, whatever the runs were made in: at large t the predictions differ by less than
+    bfloat16's rounding, and the rounding of ε_∅, which both differences share, gives them a
+    cosine of a half.
+    """
     K, classifier = lab.K, lab.models.classifier
     assert classifier is not None
-    with torch.autocast(lab.device.type, lab.dtype, enabled=lab.dtype is not None):
-        parts = [lab.models.unet(x, t, token) for token in (c, negative, torch.full_like(c, K))]
-        log_p = classifier(x, t).float().log_softmax(1)
+    parts = [lab.models.unet(x, t, token) for token in (c, negative, torch.full_like(c, K))]
+    log_p = classifier(x, t).log_softmax(1)
     eps_p, eps_n, eps_null = (part.float().flatten(1) for part in parts)  # (n, C·H·W)
     to_p, to_n = eps_p - eps_null, eps_n - eps_null
     values = {
@@ -80,11 +85,11 @@ def _course(rows: Sequence[Row], group: str, which: str, column: str) -> dict[in
     for k in sorted({int(row["step"]) for row in rows}):
         some = [r for r in rows if (r["group"], r["run"], r["step"]) == (group, which, k)]
         if not some:  # the sweep has not come to it yet
-            return {int(row["step"]): Summary(math.nan, math.nan) for row in rows}
+            return {int(row["step"]): Summary(math.nan) for row in rows}
         n = sum(int(r["n"]) for r in some)
         mean = sum(float(r[column]) for r in some) / len(some)
         variance = sum(float(r[f"{column}_sd"]) ** 2 for r in some) / len(some)
-        found[k] = Summary(mean, 1.96 * (variance / n) ** 0.5)
+        found[k] = Summary.around(mean, 1.96 * (variance / n) ** 0.5)
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 from scipy.stats import t as student
 
 from train.experiments.results import Row
@@ -16,17 +17,28 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 
 class Summary(NamedTuple):
-    """A mean, and half the width of its 95 % interval (NaN if there is one value alone)."""
+    """A mean with the ends of its 95 % interval; those are NaN where there is one value alone."""
 
     mean: float
-    half: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @staticmethod
+    def around(mean: float, half: float) -> "Summary":
+        """mean ± half."""
+        return Summary(mean, mean - half, mean + half)
 
     def __str__(self) -> str:
         if math.isnan(self.mean):
             return "–"
         digits = 3 if abs(self.mean) < 10 else 2
-        half = "" if math.isnan(self.half) else f" ± {self.half:.{digits}f}"
-        return f"{self.mean:.{digits}f}{half}"
+        mean, low, high = (f"{v:.{digits}f}" for v in self)
+        if math.isnan(self.low):
+            return mean
+        half = (self.high - self.low) / 2
+        if math.isclose(self.low + half, self.mean, abs_tol=1e-9):
+            return f"{mean} ± {half:.{digits}f}"
+        return f"{mean} ({low}–{high})"
 
 
 def summary(rows: Iterable[Row], column: str, **key: Any) -> Summary:
@@ -34,9 +46,9 @@ def summary(rows: Iterable[Row], column: str, **key: Any) -> Summary:
     values = [float(row[column]) for row in rows if all(row.get(k) == v for k, v in key.items())]
     n = len(values)
     if n < 2:
-        return Summary(values[0] if values else math.nan, math.nan)
+        return Summary(values[0] if values else math.nan)
     half = student.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)
-    return Summary(float(np.mean(values)), float(half))
+    return Summary.around(float(np.mean(values)), float(half))
 
 
 def difference(rows: Iterable[Row], column: str, key: Row, base: Row) -> Summary:
@@ -52,10 +64,9 @@ def difference(rows: Iterable[Row], column: str, key: Row, base: Row) -> Summary
 
 
 def proportion(count: int, n: int) -> Summary:
-    """A share, and about half of Wilson's 95 % interval, which never has no width."""
-    p, z = count / n, 1.96
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Summary(p, half)
+    """A share with Wilson's 95 % interval, which has a width also where the share is 0 or 1."""
+    low, high = binomtest(count, n).proportion_ci(method="wilson")
+    return Summary(count / n, float(low), float(high))
 
 
 def line(
@@ -63,9 +74,10 @@ def line(
 ) -> None:
     """A line through the means, with the intervals as a band."""
     x, mean = np.array(list(x), float), np.array([v.mean for v in values])
-    half = np.nan_to_num([v.half for v in values])
+    low, high = ([v.mean if math.isnan(end) else end for v, end in zip(values, ends, strict=True)]
+                 for ends in ([v.low for v in values], [v.high for v in values]))  # fmt: skip
     ax.plot(x, mean, color=colour, label=label, **{"marker": "o", "markersize": 3, **style})
-    ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+    ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def grid(panels: int, columns: int, size: tuple[float, float] = (3.1, 2.5)) -> Any:

@@ -27,7 +27,12 @@ MEASURES = {
 
 
 def jobs(args: argparse.Namespace) -> list[Row]:
-    """No guidance at all, then each method over its λ; a job does all ten classes."""
+    """No guidance at all, then each method over its λ; a job does all ten classes.
+
+    ValueError for a single sample, which has no distance to anything.
+    """
+    if args.n < 2:
+        raise ValueError(f"--n must be at least 2, got {args.n}")
     settings = [("none", 0.0), *((m, v) for m, values in LAMBDAS.items() for v in values)]
     return [{"method": m, "lambda": v, "seed": s} for s in range(args.seeds) for m, v in settings]
 
@@ -60,10 +65,16 @@ def _measured(lab: Lab, x: torch.Tensor, removed: int, seed: int) -> Row:
     real = lab.train[torch.isin(lab.data.labels, kept)]
     held_out = lab.test[torch.isin(lab.data.test_labels, kept)]
     generator = torch.Generator().manual_seed(seed)
+    if len(x) > len(held_out):
+        raise ValueError(
+            f"--n must be at most {len(held_out)}, the real test images without a class"
+        )
     some = held_out[torch.randperm(len(held_out), generator=generator)[: len(x)]]
+    judged = lab.judge.logits(some.to(lab.device)).argmax(1).cpu()
     return {
         "share": 100 * float((classes == removed).double().mean()),
         "kl": metrics.kl_to_uniform(classes, removed, lab.K),
+        "kl_real": metrics.kl_to_uniform(judged, removed, lab.K),
         "frechet": metrics.frechet_distance(real, features),
         "frechet_real": metrics.frechet_distance(real, some),
     }
@@ -79,8 +90,8 @@ def plot(rows: Sequence[Row]) -> Figure:
             ax.errorbar(
                 [p.mean for p in x],
                 [p.mean for p in y],
-                [p.half for p in y],
-                [p.half for p in x],
+                [p.high - p.mean for p in y],
+                [p.high - p.mean for p in x],
                 color=colour,
                 label=method,
                 marker="o",
@@ -94,8 +105,8 @@ def plot(rows: Sequence[Row]) -> Figure:
         ax.plot(none[0].mean, none[1].mean, "k*", label="no guidance")
         ax.set(xlabel=MEASURES["share"], title=MEASURES[column])
         ax.set_xscale("symlog", linthresh=0.5)
-    real = summary(rows, "frechet_real").mean
-    axes[0].axhline(real, color="0.4", linestyle="--", label="as many real images")
+        real = _over_classes(rows, f"{column}_real", "none", 0).mean
+        ax.axhline(real, color="0.4", linestyle="--", label="as many real images")
     axes[0].set_yscale("log")
     axes[0].legend(fontsize=7)
     return figure
@@ -107,9 +118,14 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     body = [
         [m, f"{v:g}", *(str(_over_classes(rows, k, m, v)) for k in MEASURES)] for m, v in settings
     ]
-    real = ["real images", "", "", "", str(summary(rows, "frechet_real", method="none"))]
-    return [["method", "λ", *MEASURES.values()], *body, real]
+    body[0][2] = "10"  # the shares of all classes are the whole: nothing to average
+    real = [str(_over_classes(rows, f"{k}_real", "none", 0)) for k in ("kl", "frechet")]
+    return [["method", "λ", *MEASURES.values()], *body, ["real images", "", "", *real]]
 
 
 def _over_classes(rows: Sequence[Row], column: str, method: str, value: float) -> Summary:
-    return summary(rows, column, method=method, **{"lambda": value})
+    """The mean over the removed classes, each a mean over seeds, with Student's interval."""
+    some = [row for row in rows if row["method"] == method and row["lambda"] == value]
+    classes = sorted({int(row["removed"]) for row in some})
+    each: list[Row] = [{"mean": summary(some, column, removed=k).mean} for k in classes]
+    return summary(each, "mean")

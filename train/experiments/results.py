@@ -10,18 +10,28 @@ Row = dict[str, Value]
 
 
 class Results:
-    """The rows of one CSV file. A value is written so that reading it gives the same number."""
+    """The rows of one CSV file. Numbers are written with six digits."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[Row] = []
-        if path.exists():
+        if path.is_file():
             with open(path, newline="") as file:
                 self.rows = [{k: _value(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
     def matching(self, key: Row) -> list[Row]:
         """The rows that have these values in these columns."""
         return [row for row in self.rows if all(row.get(k) == v for k, v in key.items())]
+
+    def expect(self, columns: Sequence[str]) -> None:
+        """ValueError if the rows that are there lack one of these columns, or none can be added."""
+        if self.path.is_dir():
+            raise ValueError(f"{self.path} is a directory, and should be a CSV file")
+        missing = [c for c in columns if self.rows and c not in self.rows[0]]
+        if missing:
+            raise ValueError(
+                f"{self.path} is of another version, without {missing[0]}; move it away"
+            )
 
     def add(self, rows: Sequence[Row]) -> None:
         """Append the rows of one job: all of them or, if it is killed meanwhile, none.
@@ -41,7 +51,7 @@ class Results:
             writer.writeheader()
             writer.writerows({k: _text(v) for k, v in row.items()} for row in every)
         os.replace(partial, self.path)
-        self.rows = every
+        self.rows = [{k: _value(_text(v)) for k, v in row.items()} for row in every]
 
 
 def _text(value: Value) -> str:

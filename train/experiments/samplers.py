@@ -22,12 +22,14 @@ STEPS = (10, 20, 50, 100, 1000)
 
 def jobs(args: argparse.Namespace) -> list[Row]:
     """Every sampler and number of steps up to --steps, the short ones first."""
+    if args.steps < STEPS[0]:
+        raise ValueError(f"--steps must be at least {STEPS[0]}, got {args.steps}")
     return [
         {"sampler": name, "S": S, "seed": seed}
         for S in STEPS
         if args.steps >= S
         for seed in range(args.seeds)
-        for name in SAMPLERS
+        for name in reversed(SAMPLERS)
     ]
 
 

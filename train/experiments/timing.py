@@ -62,7 +62,7 @@ def measure(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
     if group.startswith("start"):
         steps: Sequence[int] = range(args.steps + 1)
     else:
-        steps = [k for k in STOPS if k < args.steps]
+        steps = [k for k in STOPS if k <= args.steps]
         pushed = run(lab, case.guided, case.states[0], case.visited)
     for k in tqdm(steps, unit="step", leave=False, disable=None):
         if group.startswith("start"):
@@ -129,7 +129,7 @@ def pooled(rows: Sequence[Row], group: str, column: str) -> dict[int, Summary]:
                     for row in some)  # fmt: skip
         if column == "distance":
             variance = sum(float(row["distance_sd"]) ** 2 for row in some) / len(some)
-            found[k] = Summary(total / n, 1.96 * (variance / n) ** 0.5)
+            found[k] = Summary.around(total / n, 1.96 * (variance / n) ** 0.5)
         else:
             found[k] = proportion(int(total), n)
     return found
@@ -169,7 +169,10 @@ def plot(rows: Sequence[Row]) -> Figure:
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """Start steps and stop steps with their rates; the last column tests reverse activation."""
+    """Start steps and stop steps with their rates; for early windows, a test that p₋ is gained.
+
+    The p-values are one by one, not corrected for their number.
+    """
     body = []
     for group in GROUPS:
         shares = {k: pooled(rows, group, k) for k in ("negatives", "positives", "distance")}
@@ -178,10 +181,11 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
                 continue
             some = [row for row in rows if row["group"] == group and row["step"] == k]
             gained, lost = (sum(int(row[name]) for row in some) for name in ("gained", "lost"))
-            body.append([group, str(k), *(str(v[k]) for v in shares.values()),
-                         f"{gained} : {lost}", f"{sign_test(gained, lost):.2g}"])  # fmt: skip
-    head = ["group", "step", "judged p₋", "judged p₊", "distance", "gained : lost p₋", "p-value"]
-    return [head, *body]
+            test = f"{sign_test(gained, lost):.2g}" if group.startswith("early") else ""
+            row = [group, str(k), *(str(v[k]) for v in shares.values()), f"{gained} : {lost}", test]
+            body.append(row)
+    head = ["group", "step", "judged p₋", "judged p₊ (if ∅: as without p₋)", "distance"]
+    return [[*head, "gained : lost p₋", "p-value"], *body]
 
 
 def sign_test(gained: int, lost: int) -> float:
