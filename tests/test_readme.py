@@ -11,6 +11,7 @@ from train.config import PRESETS
 from train.config import parser as train_parser
 from train.evaluate import parser as evaluate_parser
 from train.experiments import __main__ as experiments
+from train.experiments import results
 from unet import UNet
 
 ROOT = Path(__file__).parents[1]
@@ -56,3 +57,21 @@ def test_numbers_of_parameters(shape, claim):
     model = UNet(**{name: shape[name] for name in names})
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     assert claim.startswith(f"{millions:.1f} M") and claim in TEXT
+
+
+@pytest.mark.parametrize("name", ["price-of-w", "classifier", "removal", "samplers"])
+def test_tables_are_what_the_csv_files_say(name, capsys):
+    """The README's tables are the lines that `--plot` prints, and that are not written by hand."""
+    path = ROOT / "docs/results" / f"{name}.csv"
+    rows = experiments.last_sweep(results.Results(path))
+    for cells in experiments.EXPERIMENTS[name].table(rows):
+        assert "| " + " | ".join(cells) + " |" in TEXT
+
+
+def test_every_measured_file_has_its_plot_and_command():
+    for path in (ROOT / "docs/results").glob("*.csv"):
+        if path.stem in experiments.EXPERIMENTS:
+            assert path.with_suffix(".png").exists() and f"docs/results/{path.stem}.png" in TEXT
+            assert f"python -m train.experiments {path.stem} " in TEXT
+        else:
+            assert path.stem == "evaluation" and "docs/results/evaluation.csv" in TEXT

@@ -96,7 +96,7 @@ def plot_classifier(rows: Sequence[Row]) -> Figure:
             real = summary(rows, f"{column}_real").mean
             ax.axhline(real, color="0.4", linestyle="--", label="as many real images")
         ax.set_xticks(places, [f"{s:g}" for s in STRENGTHS])
-        ax.set(xlabel="strength: s on ε(∅), 1 + s on ε(c), 1 + w", title=name)
+        ax.set(xlabel="strength (s; 1 + s; 1 + w)", title=name)
         ax.set_yscale("log" if column == "frechet" else "linear")
     axes[0].legend(fontsize=7)
     return figure
