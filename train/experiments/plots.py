@@ -32,7 +32,7 @@ class Summary(NamedTuple):
         if math.isnan(self.mean):
             return "–"
         digits = 3 if abs(self.mean) < 10 else 2
-        mean, low, high = (f"{v:.{digits}f}" for v in self)
+        mean, low, high = (f"{v:.{digits}f}".replace("-", "−") for v in self)
         if math.isnan(self.low):
             return mean
         half = (self.high - self.low) / 2
