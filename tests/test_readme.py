@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from guidance.__main__ import parser as guidance_parser
+from train import benchmark
 from train.config import PRESETS
 from train.config import parser as train_parser
 from train.evaluate import parser as evaluate_parser
@@ -21,6 +22,7 @@ PARSERS = {
     "train": train_parser,
     "train.evaluate": evaluate_parser,
     "train.experiments": experiments.parser,
+    "train.benchmark": benchmark.parser,
 }
 COMMANDS = re.findall(r"python -m ((?:guidance|train)[^`\n#]*--[^`\n#]*)", TEXT)
 
@@ -74,4 +76,10 @@ def test_every_measured_file_has_its_plot_and_command():
             assert path.with_suffix(".png").exists() and f"docs/results/{path.stem}.png" in TEXT
             assert f"python -m train.experiments {path.stem} " in TEXT
         else:
-            assert path.stem == "evaluation" and "docs/results/evaluation.csv" in TEXT
+            assert f"docs/results/{path.name}" in TEXT
+
+
+def test_the_benchmarks_table_is_its_csv_file():
+    rows = results.Results(ROOT / "docs/results/benchmark-cpu.csv").rows
+    for cells in benchmark.table(rows):
+        assert "| " + " | ".join(cells) + " |" in TEXT

@@ -138,9 +138,7 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
         if r["forward_MFLOPs"]:
             numbers = [f"{r['forward_MFLOPs']:.0f}", f"{r['GFLOPs_per_s']:.0f}"]
             numbers.append(f"{100 * float(r['share_of_peak']):.0f} %")
-        cost = (
-            f"{r['ratio']:.2f} × as fast" if r["work"] != "guidance" else f"{r['ratio']:.2f} × none"
-        )
+        cost = f"{r['ratio']:.2f} × {'none' if r['work'] == 'guidance' else 'as fast'}"
         body.append([str(r["work"]), str(r["name"]), numbers[0], rate, *numbers[1:], cost])
     return [head, *body]
 
@@ -171,7 +169,7 @@ def _contenders(data: Dataset, config: Config) -> list[peers.Contender]:
 def _interleaved(
     timed: Timed, images: int, rounds: int, device: torch.device, text: str
 ) -> dict[str, Row]:
-    """Images a second of each, its range over the rounds, and the ratio to the first."""
+    """Images a second of each, their range over the rounds, and the ratio to the first."""
     seconds: dict[str, list[float]] = {name: [] for name in timed}
     with tqdm(total=(rounds + 1) * len(timed), desc=text, leave=False, disable=None) as bar:
         for round_ in range(rounds + 1):  # the first warms up
@@ -216,9 +214,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return device.type
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 if __name__ == "__main__":
