@@ -1,7 +1,6 @@
 """`python -m train.benchmark`: this project beside its peers, interleaved in one process.
 
-A B C A B C …, so that whatever else the machine does hits all alike; medians over the rounds, and
-ratios taken round by round.
+A B C A B C …, so that what else the machine does hits all alike; ratios are taken round by round.
 """
 
 import argparse
