@@ -180,8 +180,7 @@ def test_going_on_from_a_state_is_a_window(kind, weights):
     moved = (whole(0, S) - case.states[-1]).abs().max()
     assert moved > 0.1
     for k in range(S + 1):
-        late = timing.run(L, case.guided, case.states[k], case.visited[k:])[-1]
-        early = timing.run(L, case.plain, pushed[k], case.visited[k:])[-1]
+        late, early = timing.late(L, case, k), timing.early(L, case, pushed, k)
         torch.testing.assert_close(late, whole(k, S), rtol=0, atol=1e-3)
         torch.testing.assert_close(early, whole(0, k), rtol=0, atol=1e-3)
 

@@ -13,19 +13,11 @@ from tqdm import tqdm
 from ddpm import variational_bound
 from guidance.command import Parser, run
 from guidance.sampling import Request, Sampler
+from train.experiments.guided import COLUMNS
 from train.experiments.results import Results, Row
 from train.lab import Lab
 
-NAMES = {
-    "class_accuracy": "class accuracy",
-    "inception_score": "Inception score (judge)",
-    "frechet": "Fréchet distance (judge)",
-    "precision": "precision",
-    "recall": "recall",
-    "diversity": "within-class diversity",
-    "cas": "classification accuracy score",
-    "fid": "FID (Inception)",
-}
+NAMES = COLUMNS | {"fid": "FID (Inception)"}
 
 
 def parser() -> Parser:

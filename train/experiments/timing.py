@@ -65,10 +65,7 @@ def measure(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
         steps = [k for k in STOPS if k <= args.steps]
         pushed = run(lab, case.guided, case.states[0], case.visited)
     for k in tqdm(steps, unit="step", leave=False, disable=None):
-        if group.startswith("start"):
-            x = run(lab, case.guided, case.states[k], case.visited[k:])[-1]
-        else:
-            x = run(lab, case.plain, pushed[k], case.visited[k:])[-1]
+        x = late(lab, case, k) if group.startswith("start") else early(lab, case, pushed, k)
         after = ask(lab.judge, x)[1].argmax(1)
         distance = (x - case.states[-1]).square().mean(dim=(1, 2, 3)).sqrt().cpu()  # (n,)
         was, now = before == case.negative, after == case.negative
@@ -109,6 +106,16 @@ def make_case(lab: Lab, kind: str, n: int, S: int, seed: int) -> Case:
         negative = ask(lab.judge, states[-1])[1].argmax(1)
     guided = negative_guidance(unet, c, negative, W, null=K)
     return Case(c, negative, plain, guided, states, visited)
+
+
+def late(lab: Lab, case: Case, k: int) -> Tensor:
+    """The pictures where p₋ starts at step k."""
+    return run(lab, case.guided, case.states[k], case.visited[k:])[-1]
+
+
+def early(lab: Lab, case: Case, pushed: list[Tensor], k: int) -> Tensor:
+    """The pictures where p₋ is gone from step k on; pushed: the states of the run that keeps it."""
+    return run(lab, case.plain, pushed[k], case.visited[k:])[-1]
 
 
 def run(lab: Lab, predictor: Predictor, x: Tensor, visited: list[int]) -> list[Tensor]:
@@ -156,12 +163,12 @@ def plot(rows: Sequence[Row]) -> Figure:
         base = pooled(rows, group, "negatives_plain")
         ax.axhline(next(iter(base.values())).mean, color="0.4", linestyle=":",
                    label="judged as p₋ without it")  # fmt: skip
-        early = group.startswith("early")
-        if early:
+        stops = group.startswith("early")
+        if stops:
             ax.set_xticks(list(base))
         ax.set(
             title=GROUPS[group],
-            xlabel=f"{'stop' if early else 'start'} step of the negative class",
+            xlabel=f"{'stop' if stops else 'start'} step of the negative class",
             ylim=(-0.03, 1.03),
         )
         ax.legend(fontsize=6.5, loc="center right" if ax is axes[0] else (0.02, 0.2))
