@@ -103,19 +103,26 @@ def draw(
     batch_size: int = 100,
     dtype: torch.dtype | None = None,
     text: str = "samples",
+    share: tuple[int, int] = (0, 1),
 ) -> Tensor:
     """One sample for each label of c (n,), ∅ = K allowed: (n, C, H, W), float32 on the CPU.
 
     The same seed gives every request the same x_T. dtype: of autocast, None for none.
+    share (k, m): only every m-th batch from the k-th on, with the x_T that it has among all.
     """
     generator = torch.Generator().manual_seed(seed)
     x_T = models.noise(len(c), generator)
-    samples = []
+    k, m = share
+    if k:  # the noise of other batches is other noise
+        generator.manual_seed((seed + k * 0x9E3779B97F4A7C15) % 2**63)
+    batches = list(zip(x_T.split(batch_size), c.split(batch_size), strict=True))[k::m]
+    n = sum(len(labels) for _, labels in batches)
+    samples = [x_T[:0].float().cpu()]
     with (
-        tqdm(total=len(c), desc=text, unit="img", leave=False, disable=None) as bar,
+        tqdm(total=n, desc=text, unit="img", leave=False, disable=None) as bar,
         torch.autocast(x_T.device.type, dtype, enabled=dtype is not None),
     ):
-        for x, labels in zip(x_T.split(batch_size), c.split(batch_size), strict=True):
+        for x, labels in batches:
             row = request._replace(positive=labels.to(x_T.device))
             *_, last = sample(models, row, sampler, x, generator)
             samples.append(last.x.float().cpu())

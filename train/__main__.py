@@ -1,5 +1,6 @@
 """`python -m train`: ε_θ, p_φ and the judge, then pictures and a number, all into one directory."""
 
+import argparse
 import dataclasses
 import json
 import shlex
@@ -11,11 +12,9 @@ from typing import Any
 import torch
 
 from ddpm import cosine_schedule, linear_schedule
-from guidance.command import choose_device
-from guidance.command import run as run_command
 from guidance.models import Models, load_models
-from guidance.sampling import Request, Sampler, draw
-from train import objectives, report
+from guidance.sampling import Request, Sampler
+from train import launch, objectives, ranks, report
 from train.config import MAY_CHANGE, PRESETS, Config, from_flags, parser, validate
 from train.data import Dataset, load_data
 from train.judge import accuracy as judged_accuracy
@@ -38,20 +37,21 @@ FILES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of the user's are one line on stderr and exit code 2."""
-    flags = vars(parser().parse_args(arguments))
+    return launch.run(parser(), arguments, _command)
+
+
+def _command(args: argparse.Namespace) -> int:
+    flags = vars(args)
     resume, overwrite = flags.pop("resume"), flags.pop("overwrite")
-
-    def command() -> int:
-        config = from_flags(flags)
-        if resume:
-            config = _resumed(config, flags)
-        return _train(config, resume, overwrite)
-
-    return run_command("python -m train", command)
+    config = from_flags(flags)
+    if resume:
+        config = _resumed(config, flags)
+    return _train(config, resume, overwrite)
 
 
 def _train(config: Config, resume: bool, overwrite: bool) -> int:
-    device = choose_device(config.device)
+    device = launch.join(config.device)
+    ranks.share(config.batch_size)  # or ValueError, before anything is written
     schedule = (linear_schedule if config.schedule == "linear" else cosine_schedule)(config.T)
     if schedule.alpha_bar[-1] > 1e-3:
         raise ValueError(
@@ -59,7 +59,7 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
             f"{float(schedule.alpha_bar[-1].sqrt()):.2f} of the image at t = T, so that sampling "
             "can't start from N(0, I); use --schedule cosine or a larger --T"
         )
-    data = load_data(config.preset, config.data_dir).to(device)
+    data = ranks.first(lambda: load_data(config.preset, config.data_dir)).to(device)
     shape: dict[str, Any] = {
         "size": data.images.shape[-1],
         "channels": data.images.shape[1],
@@ -73,7 +73,11 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
     unet = UNet(**shape, blocks=config.blocks)
     classifier = NoisyClassifier(**shape, blocks=1)
     run = Path(config.run)
-    _prepare(run, config, resume, overwrite)
+    if ranks.rank() == 0:
+        _prepare(run, config, resume, overwrite)
+    ranks.barrier()
+    if not (run / "config.json").is_file():
+        raise ValueError(f"--out {run} must be a directory that all machines share")
     info = {
         "data": data.name,
         "levels": data.levels,
@@ -91,19 +95,23 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
         models = Models(model, None, schedule, data.classes, info)
         report.progress(path, models, config.sampling_steps)
 
+    def write(name: str, model: UNet | NoisyClassifier | Judge) -> None:
+        if ranks.rank() == 0:
+            save(run / name, model, info)
+
     try:
         loss = objectives.unet_loss(schedule, config)
         ema, raw = fit("unet", unet, loss, data, config, config.steps, picture)
-        save(run / "unet.safetensors", ema, info)
-        save(run / "unet-raw.safetensors", raw, info)
+        write("unet.safetensors", ema)
+        write("unet-raw.safetensors", raw)
         if config.classifier_steps:
             loss = objectives.classifier_loss(schedule)
             p_phi, _ = fit("classifier", classifier, loss, data, config, config.classifier_steps)
-            save(run / "classifier.safetensors", p_phi, info)
+            write("classifier.safetensors", p_phi)
         if config.judge_steps:
             loss, network = objectives.judge_loss, new_judge(data, config)
             judge, _ = fit("judge", network, loss, data, config, config.judge_steps)
-            save(run / "judge.safetensors", judge, info)
+            write("judge.safetensors", judge)
     except Interrupted:
         print(
             f"\ninterrupted; the state is in {run}. Go on with: {_go_on(config)}", file=sys.stderr
@@ -120,7 +128,15 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
 def _report(run: Path, config: Config, data: Dataset) -> None:
     """The pictures, drawn from the weights files as anybody else would, and the judge's number."""
     with_classifier, S = config.classifier_steps > 0, config.sampling_steps
+    ranks.barrier()  # rank 0 has written the files
     models = load_models(run, classifier=with_classifier, device=data.images.device)
+    c = torch.arange(len(data.classes)).repeat_interleave(50)
+    if config.judge_steps:
+        dtype = autocast_dtype(config.precision, data.images.device)
+        request = Request("classifier-free", 0, w=1.0)
+        x = ranks.draw(models, request, Sampler(steps=S), c, seed=1, dtype=dtype)
+    if not launch.leave():
+        return
     made = ["unet.safetensors", "unet-raw.safetensors", "loss.png", "samples.png", "reverse.gif"]
     report.loss_curves(run / "loss.png", run / "log.jsonl")
     report.samples(run / "samples.png", models, (0, 1, 3), 6, S)
@@ -139,10 +155,6 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
         judge, _ = load(run / "judge.safetensors")
         assert isinstance(judge, Judge)
         judge = judge.to(data.images.device)
-        c = torch.arange(len(data.classes)).repeat_interleave(50)
-        dtype = autocast_dtype(config.precision, data.images.device)
-        request = Request("classifier-free", 0, w=1.0)
-        x = draw(models, request, Sampler(steps=S), c, seed=1, dtype=dtype)
         share = judged_accuracy(judge, x, c)
         real = judged_accuracy(judge, data.scale(data.test_images), data.test_labels)
         _log(run, {"phase": "judge", "w": 1.0, "class accuracy": share, "on real images": real})
@@ -194,7 +206,7 @@ def _resumed(config: Config, flags: dict[str, Any]) -> Config:
 
 def _go_on(config: Config) -> str:
     out = f" --out {shlex.quote(config.out)}" if config.out else ""
-    return f"python -m train --preset {config.preset}{out} --resume"
+    return f"{launch.launcher()} -m train --preset {config.preset}{out} --resume"
 
 
 def _log(run: Path, entry: dict[str, Any]) -> None:

@@ -11,8 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import variational_bound
-from guidance.command import Parser, run
+from guidance.command import Parser
 from guidance.sampling import Request, Sampler
+from train import launch, ranks
 from train.experiments.guided import COLUMNS
 from train.experiments.results import Results, Row
 from train.lab import Lab
@@ -59,26 +60,28 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of the user's are one line on stderr and exit code 2."""
-    args = parser().parse_args(arguments)
-    return run("python -m train.evaluate", lambda: evaluate(args))
+    return launch.run(parser(), arguments, evaluate)
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Draw, measure, print, and add a line to the CSV file."""
+    """Draw, on every rank; measure, print, and add a line to the CSV file on the first."""
     if args.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {args.batch_size}")
     if not 0 <= args.seed < 2**62:
         raise ValueError(f"--seed must lie in 0..2^62−1, got {args.seed}")
-    lab = Lab(args, classifier=False)
+    args.device = str(launch.join(args.device))
+    lab = ranks.first(lambda: Lab(args, classifier=False))
     if not args.bound == 0 and not 2 <= args.bound <= len(lab.data.test_images):
         raise ValueError(f"--bound must be 0 or 2..{len(lab.data.test_images)}, got {args.bound}")
     results = Results(Path(args.out))
     results.expect(["dtype", "bound"])
-    inception = _inception() if args.features == "inception" else None
+    inception = _inception() if args.features == "inception" and ranks.rank() == 0 else None
     c = lab.balanced(args.n)
     request = Request("classifier-free", 0, w=args.w) if args.w else Request("none", 0)
     sampler = Sampler(args.sampler, args.steps, args.eta, args.variance)
     x = lab.draw(request, sampler, c, args.seed, "samples")
+    if not launch.leave():
+        return 0
     row: Row = {
         "data": lab.data.name,
         "weights": lab.fingerprint,

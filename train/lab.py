@@ -11,8 +11,8 @@ from torch import Tensor
 
 from guidance.command import choose_device
 from guidance.models import load_models
-from guidance.sampling import Request, Sampler, draw
-from train import metrics
+from guidance.sampling import Request, Sampler
+from train import metrics, ranks
 from train.config import PRESETS
 from train.data import Dataset, load_data
 from train.judge import ask, classification_accuracy_score
@@ -55,8 +55,8 @@ class Lab:
     def draw(
         self, request: Request, sampler: Sampler, c: Tensor, seed: int, text: str = "samples"
     ) -> Tensor:
-        """One sample for each label of c (n,), ∅ allowed: (n, C, H, W) on the CPU."""
-        return draw(
+        """One sample for each label of c (n,), ∅ allowed: (n, C, H, W) on the CPU, on rank 0."""
+        return ranks.draw(
             self.models,
             request,
             sampler,

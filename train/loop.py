@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from train import launch, ranks
 from train.config import Config
 from train.data import Dataset
 from train.state import load_state, save_state, saved_states
@@ -51,7 +52,7 @@ def fit(
     run, device = Path(config.run), data.images.device
     parts = training_parts(model, config, device, steps)
     averaged, scheduler = cast(Model, parts["ema"].module), parts["scheduler"]
-    generator = torch.Generator(device).manual_seed(config.seed)
+    generator = ranks.seeded(torch.Generator(device), config.seed)
     state_file = run / f"{name}.state"
     # total is the sum of the losses of `count` steps, since the last line of the log
     step, count, total = 0, 0, torch.zeros((), device=device)
@@ -77,9 +78,10 @@ def fit(
             step, count = step + 1, count + 1
             bar.update(config.batch_size)
 
-            stop = step == steps or signals.came
+            stop = step == steps or ranks.told_to_stop(signals.came, step, device)
             if step % config.log_every == 0 or step % config.sample_every == 0 or stop:
-                mean = total.item() / count  # the only point at which the device is waited for
+                # the only point at which the device, and other ranks on GPUs, are waited for
+                mean = ranks.mean(total.item() / count)
                 if not math.isfinite(mean):
                     raise Diverged(
                         f"the loss of {name} or its gradient is not finite before step {step} "
@@ -91,15 +93,16 @@ def fit(
                     line = {"phase": name, "step": step, "loss": mean}
                     line["lr"] = scheduler.get_last_lr()[0]
                     line["seconds"] = round(time.perf_counter() - start, 2)
-                    with open(run / "log.jsonl", "a") as log:
-                        log.write(json.dumps(line) + "\n")
+                    if ranks.rank() == 0:
+                        with open(run / "log.jsonl", "a") as log:
+                            log.write(json.dumps(line) + "\n")
                     total.zero_()
                     count = 0
             if step % config.sample_every == 0 or stop:
                 save_state(state_file, parts, generator, step, count, total)
-                if signals.came:
+                if ranks.any_of(signals.came):
                     raise Interrupted
-                if picture is not None and step < steps:
+                if picture is not None and step < steps and ranks.rank() == 0:
                     picture(averaged, step)
     return averaged.eval(), model.eval()
 
@@ -130,11 +133,12 @@ def train_step(
     )
     device = data.images.device
     dtype = autocast_dtype(config.precision, device)
+    network, share = ranks.parallel(model), ranks.share(config.batch_size)
 
     def step() -> Tensor:
-        x_0, c = data.batch(config.batch_size, generator)
+        x_0, c = data.batch(share, generator)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            value = loss(model, x_0, c, generator)
+            value = loss(network, x_0, c, generator)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
@@ -183,7 +187,10 @@ def _ema(decay: float) -> Callable[..., None]:
 
 
 class _Signals:
-    """Ctrl-C and SIGTERM stop the loop after the step at hand; a second one stops at once."""
+    """Ctrl-C and SIGTERM stop the loop after the step at hand; a second one stops at once.
+
+    Under torchrun it does not: the second comes from torchrun itself, which waits for 30 s.
+    """
 
     def __enter__(self) -> "_Signals":
         self.came = False
@@ -196,10 +203,11 @@ class _Signals:
         return self
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.came:
+        if self.came and not launch.launched():
             raise KeyboardInterrupt
         self.came = True
 
     def __exit__(self, *_: object) -> None:
+        over = self.came and launch.launched()
         for s, handler in self._old.items():
-            signal.signal(s, handler)
+            signal.signal(s, signal.SIG_IGN if over else handler)

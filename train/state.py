@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from train import ranks
+
 
 def save_state(
     path: Path,
@@ -19,14 +21,19 @@ def save_state(
 ) -> None:
     """Write all that the next step depends on; the state before it is kept beside it.
 
+    Every rank takes part and rank 0 writes.
     A state under its own name is whole: it was written under another and renamed. OSError, with
     the states that were there left as they were, if it can't be written.
     """
     device = generator.device
-    state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
-    state |= {"step": step, "count": count, "total": total, "device": device.type}
     # Dropout draws from the device's own generator, the rest from ours.
-    state |= {"generator": generator.get_state(), "global": _global_state(device)}
+    own = {"generator": generator.get_state(), "global": _global_state(device)}
+    streams = ranks.gather({**own, "total": total.cpu()})
+    if not streams:
+        return
+    state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+    state |= {"step": step, "count": count, "device": device.type}
+    state |= {**streams[0], "others": streams[1:]}
     partial = path.with_name(path.name + ".partial")
     try:
         with open(partial, "wb") as file:
@@ -59,8 +66,9 @@ def load_state(
 ) -> tuple[int, int, Tensor]:
     """Put the newest whole state back into parts and generators. Returns step, count and total.
 
-    Where that is not the newest file, it is said. On another kind of device the generators can't
-    go on: they are seeded anew, and that is said, too. ValueError if no state is whole.
+    Where that is not the newest file, it is said. On another kind of device, or with another number
+    of ranks, the generators can't go on: they are seeded anew, and that is said, too. ValueError if
+    no state is whole.
     """
     newest, *older = saved_states(path)
     try:
@@ -80,17 +88,25 @@ def _load(
         state = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(state[name])
-        if state["device"] == device.type:
-            generator.set_state(state["generator"])
-            _set_global_state(device, state["global"])
-        else:
-            generator.manual_seed(seed + state["step"])
+        streams = [state, *state.get("others", [])]  # one for each rank
+        change = ""
+        if state["device"] != device.type:
+            change = f"on {state['device']}: on {device.type}"
+        elif len(streams) != ranks.world():
+            change = f"by {len(streams)} processes: by {ranks.world()}"
+        if change:
+            ranks.seeded(generator, seed + state["step"])
             print(
-                f"{path} was saved on {state['device']}: on {device.type} the run goes on with new "
-                "random numbers",
+                f"{path} was saved {change} the run goes on with new random numbers",
                 file=sys.stderr,
             )
-        return state["step"], state["count"], state["total"].to(device)
+            total = torch.stack([stream["total"] for stream in streams]).mean(0)
+        else:
+            own = streams[ranks.rank()]
+            generator.set_state(own["generator"])
+            _set_global_state(device, own["global"])
+            total = own["total"]
+        return state["step"], state["count"], total.to(device)
     except Exception as error:  # torch.load and unpickling raise nearly anything on a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"the state {path} can't be taken up: {reason}") from error
