@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -58,7 +59,7 @@ def run(
             if not _first_to_fail(store):
                 sys.exit(1)
             if _lost(error):
-                reason = str(error).splitlines()[0]
+                reason = re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0]).split(". ")[0]
                 raise OSError(
                     f"another of the {os.environ['WORLD_SIZE']} processes is gone or does not "
                     f"answer; what has been saved is whole ({reason})"
