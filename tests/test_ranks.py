@@ -5,7 +5,6 @@ import json
 import math
 import multiprocessing
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -38,6 +37,15 @@ TINY = """
 """.split()  # noqa: SIM905
 CONTEXT = multiprocessing.get_context("forkserver")  # torch is imported once for all
 CONTEXT.set_forkserver_preload(["train.__main__", "train.evaluate"])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the ranks: sums over other numbers of threads differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def in_ranks(work, *args, world=2):
@@ -100,7 +108,13 @@ def images(n=40):
 
 def network(**changes):
     torch.manual_seed(3)
-    return UNet(**{**{"size": 8, "channels": 1, "classes": 10, "width": 8, "blocks": 1}, **changes})
+    return UNet(
+        **{
+            **{"size": 8, "channels": 1, "classes": 10, "width": 8, "blocks": 1},
+            "attention": (4,),
+            **changes,
+        }
+    )
 
 
 # -- gradients -------------------------------------------------------------------------------------
@@ -108,7 +122,6 @@ def network(**changes):
 
 def one_step(run):
     """The gradients after a step of training in float64, and all that was drawn for it."""
-    torch.set_default_dtype(torch.float64)
     found = {}
     for clip in (1e9, 0.01):
         drawn = []
@@ -120,7 +133,7 @@ def one_step(run):
             return error(model, x_0, c, t, eps)
 
         config = Config(batch_size=8, grad_clip=clip)
-        parts = training_parts(network(dropout=0.0), config, torch.device("cpu"), 10)
+        parts = training_parts(network(dropout=0.0).double(), config, torch.device("cpu"), 10)
         generator = ranks.seeded(torch.Generator(), 0)
         train_step(loss, images(), config, parts, generator)()
         found[clip] = drawn, [p.grad for p in parts["model"].parameters()]
@@ -156,20 +169,22 @@ def test_the_gradient_of_the_split_batch_is_that_of_the_whole(tmp_path):
 # -- the loop --------------------------------------------------------------------------------------
 
 
-def trained(run, at=None, event=lambda: 1.0, steps=10):
-    """A run, with an event at a step of rank 1: the factor of its loss."""
+def trained(run, at=None, event=lambda: 1.0, batch_size=8):
+    """A run of ten steps, with an event at one of the last rank's: the factor of its loss."""
     run.mkdir(exist_ok=True)
     plain = unet_loss(linear_schedule(), Config())
-    calls = 0
+    calls, last = 0, [torch.zeros(())]
 
     def loss(*args):
         nonlocal calls
         calls += 1
-        return plain(*args) * (event() if calls == at and ranks.rank() == ranks.world() - 1 else 1)
+        value = plain(*args)
+        last[0] = value.detach()
+        return value * (event() if calls == at and ranks.rank() == ranks.world() - 1 else 1)
 
-    config = Config(out=str(run), batch_size=8, warmup=2, log_every=3, sample_every=4)
-    averaged, raw = fit("unet", network(dropout=0.1), loss, images(), config, steps)
-    return [list(averaged.state_dict().values()), list(raw.state_dict().values())]
+    config = Config(out=str(run), batch_size=batch_size, warmup=2, log_every=3, sample_every=4)
+    averaged, raw = fit("unet", network(dropout=0.1), loss, images(), config, 10)
+    return [list(averaged.state_dict().values()), list(raw.state_dict().values()), last]
 
 
 def ctrl_c():
@@ -214,13 +229,18 @@ def equal(one, two):
 
 def test_ranks_end_with_the_same_weights_and_streams_of_their_own(runs):
     one, two = left(runs, 0), left(runs, 1)
-    assert equal(one["whole"], two["whole"])
-    assert not equal(one["whole"][:1], one["whole"][1:])  # averaged, raw
+    assert equal(one["whole"][:2], two["whole"][:2])
+    assert not equal(one["whole"][:1], one["whole"][1:2])  # averaged, raw
     assert not torch.equal(one["streams"], two["streams"])
     state = torch.load(runs / "whole" / "unet.state", weights_only=True)
     assert state["model"].keys() == network().state_dict().keys()  # no "module."
     assert len(state["others"]) == 1
     assert not torch.equal(state["generator"], state["others"][0]["generator"])
+
+
+def test_the_loss_in_the_log_is_the_mean_over_the_ranks(runs):
+    last = [float(left(runs, rank)["whole"][2][0]) for rank in (0, 1)]
+    assert last[0] != last[1] and losses(runs / "whole")[-1][2] == sum(last) / 2
 
 
 def test_an_interrupted_run_of_two_ranks_ends_where_the_whole_one_does(runs):
@@ -235,6 +255,20 @@ def test_an_interrupted_run_of_two_ranks_ends_where_the_whole_one_does(runs):
 def test_ranks_diverge_together(runs):
     assert "diverged" not in left(runs, 0) and "diverged" not in left(runs, 1)
     assert torch.load(runs / "diverged" / "unet.state", weights_only=True)["step"] == 4
+
+
+def lost(run):
+    return trained(run, 6, lambda: os.kill(os.getpid(), signal.SIGKILL), batch_size=9)
+
+
+def test_a_rank_that_is_killed_ends_the_others_with_one_message(tmp_path):
+    begin = time.monotonic()
+    codes, _, err = in_ranks(joined, lost, tmp_path / "r", world=3)
+    assert time.monotonic() - begin < 30
+    assert codes[2] == -signal.SIGKILL and sorted(codes[:2]) == [1, 2]
+    message = "error: another of the 3 processes is gone or does not answer; what has been saved"
+    assert err.count(message) == err.count("error") == 1 and "Traceback" not in err, err
+    assert torch.load(tmp_path / "r" / "unet.state", weights_only=True)["step"] == 4
 
 
 def test_another_number_of_ranks_goes_on_with_new_random_numbers(runs, tmp_path, capsys):
@@ -376,3 +410,25 @@ def test_the_estimate_follows_from_its_formula_and_the_networks(name, preset, wi
         cells.append(f"{N * step(B) / (step(B) + reduce):.{digits}f}")
         cells.append(f"{step(B) / (step(B / N) + reduce):.1f}")
     assert f"| {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
+
+
+# -- torchrun itself -------------------------------------------------------------------------------
+
+
+def test_ctrl_c_to_torchrun_saves_the_state(tmp_path):
+    run = tmp_path / "r"
+    flags = [*TINY, "--steps", "100000", "--log-every", "5", "--sample-every", "100000"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    process = subprocess.Popen(
+        [*command, "-m", "train", *flags, "--out", run], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    end = time.monotonic() + 60
+    while not (run / "log.jsonl").exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode != 0
+    go_on = f"torchrun --nproc-per-node=2 -m train --preset digits --out {run} --resume"
+    assert error.count("interrupted; the state is in") == error.count(go_on) == 1, error
+    assert torch.load(run / "unet.state", weights_only=True)["step"] >= 5
