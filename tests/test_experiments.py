@@ -42,7 +42,7 @@ def weights(tmp_path_factory):
 
 def lab(weights, **changes):
     args = {"weights": weights, "data_dir": "", "device": "cpu", "batch_size": 45}
-    args |= {"precision": "float32", **changes}
+    args |= {"precision": "float32", "compile": "off", **changes}
     return Lab(argparse.Namespace(**args), classifier=True)
 
 

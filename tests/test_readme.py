@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from guidance.__main__ import parser as guidance_parser
-from train import benchmark
+from train.benchmark import __main__ as benchmark
+from train.benchmark import growth, quality
 from train.config import PRESETS
 from train.config import parser as train_parser
 from train.evaluate import parser as evaluate_parser
@@ -79,7 +80,11 @@ def test_every_measured_file_has_its_plot_and_command():
             assert f"docs/results/{path.name}" in TEXT
 
 
-def test_the_benchmarks_table_is_its_csv_file():
-    rows = results.Results(ROOT / "docs/results/benchmark-cpu.csv").rows
-    for cells in benchmark.table(rows):
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("benchmark", benchmark.table), ("growth", growth.table), ("quality", quality.table)],
+)
+def test_the_benchmarks_tables_are_their_csv_files(name, table):
+    rows = results.Results(ROOT / f"docs/results/{name}-cpu.csv").rows
+    for cells in table(rows):
         assert "| " + " | ".join(cells) + " |" in TEXT

@@ -17,9 +17,10 @@ from guidance.sampling import Request, Sampler
 from train import launch, objectives, ranks, report
 from train.config import MAY_CHANGE, PRESETS, Config, from_flags, parser, validate
 from train.data import Dataset, load_data
+from train.hardware import autocast_dtype
 from train.judge import accuracy as judged_accuracy
 from train.judge import new_judge
-from train.loop import Diverged, Interrupted, autocast_dtype, fit
+from train.loop import Diverged, Interrupted, fit
 from unet import Judge, NoisyClassifier, UNet, load, save
 
 # Everything that a run writes: what --overwrite takes away, so that no file of an old run is left

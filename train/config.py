@@ -22,6 +22,7 @@ class Config:
     data_dir: str = _flag("data", "where torchvision's data sets are, or are downloaded to")
     device: str = _flag("auto", "auto (cuda, else mps, else cpu), or a torch device")
     precision: str = _flag("auto", "auto, float32, or bfloat16 (autocast; the loss stays float32)")
+    compile: str = _flag("auto", "torch.compile: auto (on CUDA), on or off")
     seed: int = _flag(0, "seed of everything that is random")
 
     T: int = _flag(1000, "number of noise levels")
@@ -90,7 +91,7 @@ PRESETS = {
 }
 
 # Where and how it runs: may change when a run is taken up again, and is no part of the weights.
-MAY_CHANGE = {"device", "data_dir", "log_every", "sample_every", "sampling_steps", "out"}
+MAY_CHANGE = {"device", "compile", "data_dir", "log_every", "sample_every", "sampling_steps", "out"}
 
 
 def parser() -> Parser:
@@ -147,6 +148,7 @@ def validate(config: Config) -> None:
         "precision",
         "auto, float32 or bfloat16",
     )
+    check(config.compile in ("auto", "on", "off"), "compile", "auto, on or off")
     check(0 <= config.p_uncond <= 1, "p_uncond", "a probability in [0, 1]")
     check(0 <= config.dropout < 1, "dropout", "in [0, 1)")
     check(0 <= config.ema < 1, "ema", "in [0, 1)")

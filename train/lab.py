@@ -15,8 +15,8 @@ from guidance.sampling import Request, Sampler
 from train import metrics, ranks
 from train.config import PRESETS
 from train.data import Dataset, load_data
+from train.hardware import autocast_dtype, compile_network, memory_format
 from train.judge import ask, classification_accuracy_score
-from train.loop import autocast_dtype
 from unet import Judge, load
 
 CAS_STEPS = 300  # batches of 64 that the fresh judge of a classification accuracy score sees
@@ -29,6 +29,8 @@ class Lab:
         directory = Path(args.weights)
         self.device = choose_device(args.device)
         self.models = load_models(directory, classifier=classifier, device=self.device)
+        self.models.unet.to(memory_format=memory_format(self.device))
+        compile_network(self.models.unet, args.compile, self.device)
         path = directory / "judge.safetensors"
         if not path.is_file():
             raise FileNotFoundError(

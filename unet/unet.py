@@ -93,9 +93,11 @@ class UNet(nn.Module):
             raise ValueError(
                 f"c must hold one class per image, ({n},), got {tuple(c.shape)} of {c.dtype}"
             )
-        # On an accelerator looking at c would stall the queue of work; there we trust it.
+        # On an accelerator looking at c would stall the queue of work, and a compiled network can't
+        # look at it; there we trust it.
         if (
             c.device.type == "cpu"
+            and not torch.compiler.is_compiling()
             and n
             and not 0 <= int(c.min()) <= int(c.max()) <= self.null_token
         ):

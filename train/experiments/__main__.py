@@ -102,6 +102,12 @@ def parser() -> Parser:
             q.add_argument("--batch-size", type=int, default=100, help="images at once (100)")
         q.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
         q.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
+        q.add_argument(
+            "--compile",
+            default="auto",
+            choices=["auto", "on", "off"],
+            help="torch.compile for ε_θ: faster samples, a minute later (auto: on CUDA)",
+        )
         q.add_argument("--plot", action="store_true", help="measure nothing: table and plot again")
     return p
 

@@ -21,7 +21,8 @@ from guidance.sampling import Request, Sampler, draw
 from train import objectives
 from train.config import Config
 from train.data import Dataset
-from train.loop import autocast_dtype, train_step, training_parts
+from train.hardware import autocast_dtype, compile_network
+from train.loop import train_step, training_parts
 from unet import UNet
 
 W = 1.0  # of the guided samples
@@ -34,10 +35,10 @@ class Contender(NamedTuple):
     flops: int  # of a forward pass, for each image
     parameters: int
     step: Callable[[], Any]
-    sample: Callable[[int], Tensor]
+    sample: Callable[..., Tensor]
 
 
-def ours(data: Dataset, config: Config) -> Contender:
+def ours(data: Dataset, config: Config, name: str = "this project") -> Contender:
     """This project, by the step that `python -m train` repeats."""
     device = data.images.device
     torch.manual_seed(0)
@@ -47,17 +48,18 @@ def ours(data: Dataset, config: Config) -> Contender:
     loss = objectives.unet_loss(schedule, config)
     generator = torch.Generator(device).manual_seed(0)
     step = train_step(loss, data, config, parts, generator)
-    models = Models(parts["ema"].module, None, schedule, data.classes, {})
+    network = parts["ema"].module.eval()
+    compile_network(network, config.compile, device)
+    models = Models(network, None, schedule, data.classes, {})
     dtype = autocast_dtype(config.precision, device)
 
-    def sample(n: int) -> Tensor:
-        models.unet.eval()
+    def sample(n: int, S: int = 50) -> Tensor:
         c = torch.arange(n) % len(data.classes)
         request = Request("classifier-free", 0, w=W)
-        return draw(models, request, Sampler(steps=50), c, 0, batch_size=n, dtype=dtype)
+        return draw(models, request, Sampler(steps=S), c, 0, batch_size=n, dtype=dtype)
 
-    cost = forward_flops(data, lambda x, t, c: model(x, t, c))
-    return Contender("this project", cost, _parameters(model), step, sample)
+    cost = forward_flops(data, our_unet(data, config))
+    return Contender(name, cost, _parameters(model), step, sample)
 
 
 def our_unet(data: Dataset, config: Config) -> UNet:

@@ -1,0 +1,91 @@
+"""torch.compile: the same numbers as without it, and a word where it is not to be had."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from train import hardware
+from train.config import PRESETS
+from train.data import load_data
+from train.hardware import autocast_dtype, compile_network, memory_format
+from train.loop import training_parts
+from unet import UNet
+
+CPU = torch.device("cpu")
+TINY = {"size": 8, "width": 8, "multipliers": (1,), "blocks": 1, "attention": (8,), "classes": 3}
+
+
+def no_compiler(*_, **__):
+    raise RuntimeError("no C++ compiler found\nand much more of it")
+
+
+def test_precision_of_each_device():
+    assert autocast_dtype("float32", CPU) is None
+    assert autocast_dtype("bfloat16", CPU) is torch.bfloat16
+    assert autocast_dtype("auto", torch.device("mps")) is None
+    assert autocast_dtype("auto", CPU) in (None, torch.bfloat16)
+
+
+def test_channels_last_is_for_cuda():
+    assert memory_format(CPU) is torch.contiguous_format
+    assert memory_format(torch.device("cuda")) is torch.channels_last
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_and_eager_agree():
+    """Prediction and gradient in float32, where only the order of sums differs: 1e-5 of the
+    largest entry is a hundred roundings. Parameters keep their names, and stay the eager one's."""
+    torch.manual_seed(0)
+    network = UNet(**TINY)
+    for p in network.parameters():
+        p.data.normal_(std=0.3)
+    compiled = copy.deepcopy(network)
+    try:
+        compile_network(compiled, "on", CPU)
+    except ValueError as error:
+        pytest.skip(str(error))
+    x = torch.randn(4, 1, 8, 8)
+    t, c = torch.tensor([1, 50, 300, 1000]), torch.tensor([0, 1, 2, 3])
+    results = []
+    for model in (network, compiled):
+        out = model(x, t, c)
+        out.square().mean().backward()
+        results.append([out.detach(), *(p.grad for p in model.parameters())])
+    for eager, fast in zip(*results, strict=True):
+        assert (eager - fast).abs().max() <= 1e-5 * eager.abs().max()
+    assert list(compiled.state_dict()) == list(network.state_dict())
+    with pytest.raises(ValueError, match="x_t must be a float batch"):
+        compiled(x[:, :, :4], t, c)
+
+
+def test_auto_compiles_nothing_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    for wanted in ("auto", "off"):
+        network = UNet(**TINY)
+        compile_network(network, wanted, CPU)
+        assert network._compiled_call_impl is None
+
+
+def test_without_a_compiler_auto_goes_on_and_on_does_not(monkeypatch, capsys):
+    """ "auto" would compile on CUDA; a CPU tensor stands in for one there."""
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    monkeypatch.setattr(hardware.torch, "zeros", lambda n, device: torch.empty(n))
+    network = UNet(**TINY)
+    compile_network(network, "auto", torch.device("cuda"))
+    assert network._compiled_call_impl is None
+    error = capsys.readouterr().err
+    assert error == "not compiled, which costs only time: no C++ compiler found\n"
+    with pytest.raises(ValueError, match="--compile on is not possible on cpu: no C.. compiler"):
+        compile_network(network, "on", CPU)
+
+
+def test_only_the_trained_network_is_compiled(monkeypatch):
+    """The average draws pictures in batches of many sizes, and is a plain network in every file."""
+    asked = []
+    monkeypatch.setattr("train.loop.compile_network", lambda *a: asked.append(a))
+    config = dataclasses.replace(PRESETS["digits"], compile="on")
+    network = UNet(**TINY)
+    parts = training_parts(network, config, load_data("digits", "").images.device, 10)
+    assert asked == [(network, "on", CPU)] and parts["ema"].module is not network

@@ -1,0 +1,82 @@
+"""How the cost of training and sampling grows with each of the things that one can turn up."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from train.benchmark import peers
+from train.benchmark.clock import Work
+from train.config import Config
+from train.data import Dataset
+from train.experiments.results import Row
+
+FACTORS = (0.25, 0.5, 1, 2, 4)
+SAMPLES = 16
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each quantity: its values, and beside them rates and memory."""
+    head = ["what grows", "values", "images/s", "GFLOP/s", "MB at once"]
+    body = []
+    for work in dict.fromkeys(str(r["work"]) for r in rows):
+        own = [r for r in rows if r["work"] == work]
+        columns = [[str(r["name"]) for r in own]]
+        for name, digits in (("images_per_s", 3), ("GFLOPs_per_s", 3), ("memory_MB", 2)):
+            columns.append([f"{float(f'{r[name]:.{digits}g}'):g}" for r in own])
+        body.append([work, *(" · ".join(column) for column in columns)])
+    return [head, *body]
+
+
+def works(data: Dataset, config: Config) -> dict[str, dict[str, Work]]:
+    """For each quantity the works of all its values: a training step, or a batch of samples."""
+    most = torch.get_num_threads()
+    batches = [int(f * config.batch_size) for f in FACTORS]
+    widths = [int(f * config.width) for f in FACTORS[:4]]
+    side, own = data.images.shape[-1], peers.ours(data, config)
+    sides = [side // 2, side, 2 * side]
+    return {
+        "batch": {str(n): _training(data, config, batch_size=n) for n in batches},
+        "width": {str(n): _training(data, config, width=n) for n in widths},
+        "side": {str(n): _training(_resized(data, n), _attends(config, n / side)) for n in sides},
+        "threads": {
+            str(n): _training(data, config, threads=n) for n in sorted({1, most // 2 or 1, most})
+        },
+        "sampling steps": {
+            str(S): Work(functools.partial(own.sample, SAMPLES, S), SAMPLES, 2 * S * own.flops)
+            for S in (10, 20, 50, 100)
+        },
+    }
+
+
+def _training(data: Dataset, config: Config, threads: int = 0, **changes: Any) -> Work:
+    config = dataclasses.replace(config, **changes)
+    own = peers.ours(data, config)
+    call: Callable[[], Any] = own.step
+    if threads:
+        call = functools.partial(_with_threads, threads, own.step)
+    return Work(call, config.batch_size, 3 * own.flops, own.parameters)
+
+
+def _with_threads(threads: int, step: Callable[[], Any]) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        step()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _resized(data: Dataset, side: int) -> Dataset:
+    """The first thousand images with `side` pixels a side."""
+    images = F.interpolate(data.images[:1000].float(), size=(side, side)).to(torch.uint8)
+    return dataclasses.replace(data, images=images, labels=data.labels[:1000])
+
+
+def _attends(config: Config, factor: float) -> Config:
+    """Attention at the same levels, whatever the side."""
+    sides = tuple(int(factor * side) for side in config.attention)
+    return dataclasses.replace(config, attention=sides)
