@@ -18,13 +18,23 @@ class Schedule:
     """
 
     def __init__(self, beta: Tensor, info: dict[str, Any] | None = None) -> None:
-        beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")
+        try:
+            beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            beta = torch.empty(0)
         if beta.ndim != 1 or len(beta) == 0 or not bool(((beta > 0) & (beta < 1)).all()):
-            raise ValueError(f"beta must be a non-empty list of numbers in (0, 1), got {beta}")
+            raise ValueError(
+                f"beta must be a non-empty list of numbers in (0, 1), got {beta!s:.80}"
+            )
         self.T = len(beta)
         self.beta = torch.cat([beta.new_zeros(1), beta])  # (T+1,)
         self.alpha = 1 - self.beta  # (T+1,)
         self.alpha_bar = self.alpha.cumprod(0)  # (T+1,)
+        if not (self.alpha_bar[1] < 1 and self.alpha_bar[-1] > 1e-70):  # its root is a float32 > 0
+            raise ValueError(
+                "beta must not be so near to 0 or 1 that ᾱ rounds to 1 or 0, got ᾱ_1 = "
+                f"{self.alpha_bar[1]:g}, ᾱ_T = {self.alpha_bar[-1]:g}"
+            )
         previous = self.alpha_bar.roll(1)  # ᾱ_{t−1}; entry 0 is never used
         self.posterior_variance = (1 - previous) / (1 - self.alpha_bar) * self.beta  # (T+1,)
         self.posterior_variance[0] = 0.0  # 0/0: nothing is before clean data
@@ -38,13 +48,12 @@ class Schedule:
             "cosine": cosine_schedule,
             "table": Schedule,
         }
-        arguments = dict(info)
-        name = arguments.pop("name", None)
-        if name not in makers:
-            raise ValueError(f"info['name'] must be one of {sorted(makers)}, got {name!r}")
+        name = info.get("name") if isinstance(info, dict) else info
+        if not isinstance(name, str) or name not in makers:
+            raise ValueError(f"info['name'] must be one of {sorted(makers)}, got {name!r:.80}")
         try:
-            return makers[name](**arguments)
-        except TypeError as error:
+            return makers[name](**{key: value for key, value in info.items() if key != "name"})
+        except (TypeError, OverflowError) as error:
             raise ValueError(f"info can't be made into a schedule: {error}") from error
 
     def at(self, table: Tensor, t: Tensor, x: Tensor, first: int = 0) -> Tensor:
@@ -117,10 +126,10 @@ def timesteps(T: int, S: int) -> list[int]:
 
 
 def _count(T: int) -> int:
-    """T as an int. ValueError if it is none, or below 1."""
+    """T as an int. ValueError if it is none, below 1, or so large that it can only be a mistake."""
     count = integer(T)
-    if count is None or count < 1:
-        raise ValueError(f"T must be a positive integer, got {T!r}")
+    if count is None or not 1 <= count <= 1_000_000:
+        raise ValueError(f"T must be a positive integer, at most a million, got {T!r:.80}")
     return count
 
 

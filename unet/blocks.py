@@ -106,10 +106,10 @@ class DownPath(nn.Module):
     ) -> None:
         super().__init__()
         halvings = len(multipliers) - 1
-        if not multipliers or min(*multipliers, blocks, channels) < 1 or width < 8 or width % 8:
+        if not multipliers or width % 8:
             raise ValueError(
-                "multipliers, blocks and channels must be ≥ 1 and width a multiple of 8, got "
-                f"{tuple(multipliers)}, {blocks}, {channels} and {width}"
+                "multipliers must not be empty and width a multiple of 8, got "
+                f"{tuple(multipliers)} and {width}"
             )
         if size < 2**halvings or size % 2**halvings:
             raise ValueError(

@@ -1,12 +1,12 @@
 """The noisy classifier p_φ(y|x_t, t) that classifier guidance needs. ADM Sec. 4.3."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unet.architecture import architecture
 from unet.blocks import DownPath, Level, TimeEmbedding, check_images, group_norm
 
 
@@ -29,17 +29,17 @@ class NoisyClassifier(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.architecture: dict[str, Any] = {
-            "name": "NoisyClassifier",
-            "size": size,
-            "channels": channels,
-            "classes": classes,
-            "width": width,
-            "multipliers": list(multipliers),
-            "blocks": blocks,
-            "attention": list(attention),
-            "dropout": dropout,
-        }
+        self.architecture = architecture(
+            "NoisyClassifier",
+            size=size,
+            channels=channels,
+            classes=classes,
+            width=width,
+            multipliers=multipliers,
+            blocks=blocks,
+            attention=attention,
+            dropout=dropout,
+        )
         if classes < 2:
             raise ValueError(f"classes must be ≥ 2, got {classes}")
         self.down = DownPath(size, channels, width, multipliers, blocks, attention, dropout)

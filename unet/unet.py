@@ -1,12 +1,13 @@
 """The noise predictor ε_θ(x_t, t, c). DDPM App. B; AdaGN and conditioning of ADM Sec. 3."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unet.architecture import architecture
 from unet.blocks import DownPath, Level, TimeEmbedding, check_images, group_norm, zero
 
 
@@ -32,19 +33,17 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.architecture: dict[str, Any] = {
-            "name": "UNet",
-            "size": size,
-            "channels": channels,
-            "classes": classes,
-            "width": width,
-            "multipliers": list(multipliers),
-            "blocks": blocks,
-            "attention": list(attention),
-            "dropout": dropout,
-        }
-        if classes < 1:
-            raise ValueError(f"classes must be ≥ 1, got {classes}")
+        self.architecture = architecture(
+            "UNet",
+            size=size,
+            channels=channels,
+            classes=classes,
+            width=width,
+            multipliers=multipliers,
+            blocks=blocks,
+            attention=attention,
+            dropout=dropout,
+        )
         self.null_token = classes
         self.down = DownPath(size, channels, width, multipliers, blocks, attention, dropout)
         self.time = TimeEmbedding(width)
