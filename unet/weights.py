@@ -56,7 +56,8 @@ def load(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
     try:
-        with safe_open(path, framework="pt") as file:
+        # open() as well: safetensors calls a file missing that it has no right to read
+        with open(path, "rb"), safe_open(path, framework="pt") as file:
             info = _info(file.metadata() or {}, path)
             model = _build(info, path)
             _check_tensors(model, file, path)
