@@ -176,10 +176,10 @@ def _resumed(config: Config, flags: dict[str, Any]) -> Config:
         raise ValueError(f"--resume: there is no run in {config.run} (no config.json)")
     try:
         saved = dict(json.loads(path.read_text()))
-        if saved.get("preset") not in PRESETS:
+        if str(saved.get("preset")) not in PRESETS:
             raise ValueError("it names no preset")
         old = from_flags({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"--resume: {path} can't be read: {error}") from error
     for name, value in flags.items():
         if name not in MAY_CHANGE and getattr(old, name) != value:
