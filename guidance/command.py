@@ -1,8 +1,13 @@
 """What the project's commands share: bad input is one line on stderr and exit code 2."""
 
 import argparse
+import contextlib
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -55,10 +60,41 @@ def choose_device(name: str) -> "torch.device":
     return device
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Another path to write to, which takes the place of `path` once it is whole.
+
+    OSError that names `path`, which is then left as it was, if it can't be written.
+    """
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise OSError(f"{path} can't be written: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):  # renamed, or never there
+            partial.unlink()
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are for whoever runs us there
+        return
+    old = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
 def run(prog: str, command: Callable[[], int]) -> int:
     """The exit code of command(); ValueError and OSError are the user's, and become one line."""
     try:
-        return command()
+        with _sigterm_as_ctrl_c():
+            return command()
     except (ValueError, OSError) as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ddpm import cosine_schedule, linear_schedule
-from guidance.command import choose_device
+from guidance.command import choose_device, replacing
 from guidance.command import run as run_command
 from guidance.models import Models, load_models
 from guidance.sampling import Request, Sampler, draw
@@ -21,6 +21,7 @@ from train.data import Dataset, load_data
 from train.judge import accuracy as judged_accuracy
 from train.judge import new_judge
 from train.loop import Diverged, Interrupted, autocast_dtype, fit
+from train.state import append_log
 from unet import Judge, NoisyClassifier, UNet, load, save
 
 # Everything that a run writes: what --overwrite takes away, so that no file of an old run is left
@@ -104,6 +105,7 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
             loss, network = objectives.judge_loss, new_judge(data, config)
             judge, _ = fit("judge", network, loss, data, config, config.judge_steps)
             save(run / "judge.safetensors", judge, info)
+        _report(run, config, data)
     except Interrupted:
         print(
             f"\ninterrupted; the state is in {run}. Go on with: {_go_on(config)}", file=sys.stderr
@@ -112,8 +114,8 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
     except Diverged as error:
         print(f"\npython -m train: error: {error}", file=sys.stderr)
         return 1
-
-    _report(run, config, data)
+    except OSError as error:  # the disk is full, or the directory has gone
+        raise OSError(f"{error}. Once it can be, go on with: {_go_on(config)}") from error
     return 0
 
 
@@ -127,7 +129,7 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
     report.reverse_process(run / "reverse.gif", models, 1.0, 6, S)
     if models.classifier is not None:
         accuracy = report.classifier_accuracy(models.classifier, models.schedule, data)
-        _log(run, {"phase": "classifier", "accuracy over t": accuracy})
+        append_log(run / "log.jsonl", {"phase": "classifier", "accuracy over t": accuracy})
         report.accuracy_over_t(run / "accuracy.png", accuracy, len(data.classes))
         report.every_guidance(run / "guidance.png", models, S)
         made += ["classifier.safetensors", "accuracy.png", "guidance.png"]
@@ -145,7 +147,10 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
         x = draw(models, request, Sampler(steps=S), c, seed=1, dtype=dtype)
         share = judged_accuracy(judge, x, c)
         real = judged_accuracy(judge, data.scale(data.test_images), data.test_labels)
-        _log(run, {"phase": "judge", "w": 1.0, "class accuracy": share, "on real images": real})
+        append_log(
+            run / "log.jsonl",
+            {"phase": "judge", "w": 1.0, "class accuracy": share, "on real images": real},
+        )
         print(
             f"class accuracy at w = 1: {share:.3f} "
             f"({len(x)} samples; the judge on real test images: {real:.3f})"
@@ -166,7 +171,8 @@ def _prepare(run: Path, config: Config, resume: bool, overwrite: bool) -> None:
         for path in [p for pattern in (*FILES, "log.jsonl") for p in run.glob(pattern)]:
             path.unlink()
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    with replacing(run / "config.json") as partial:
+        partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
 def _resumed(config: Config, flags: dict[str, Any]) -> Config:
@@ -195,11 +201,6 @@ def _resumed(config: Config, flags: dict[str, Any]) -> Config:
 def _go_on(config: Config) -> str:
     out = f" --out {shlex.quote(config.out)}" if config.out else ""
     return f"python -m train --preset {config.preset}{out} --resume"
-
-
-def _log(run: Path, entry: dict[str, Any]) -> None:
-    with open(run / "log.jsonl", "a") as log:
-        log.write(json.dumps(entry) + "\n")
 
 
 if __name__ == "__main__":

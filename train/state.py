@@ -1,5 +1,7 @@
 """The full training state on disk, from which a run goes on as if it had never stopped."""
 
+import contextlib
+import json
 import os
 import pickle
 import sys
@@ -45,6 +47,18 @@ def save_state(
             f"the state {path} can't be written ({str(error).splitlines()[0]}); "
             + (f"{kept} is as it was" if kept else "there is none before it")
         ) from error
+
+
+def append_log(path: Path, entry: dict[str, Any]) -> None:
+    """Add a line of JSON. OSError that names the file, with no half line in it, if that fails."""
+    size = path.stat().st_size if path.is_file() else 0
+    try:
+        with open(path, "a") as log:
+            log.write(json.dumps(entry) + "\n")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        raise OSError(f"the log {path} can't be written: {error}") from error
 
 
 def saved_states(path: Path) -> list[Path]:

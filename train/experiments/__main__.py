@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from guidance.command import Parser, run
+from guidance.command import Parser, replacing, run
 from train.experiments import course, guided, removal, samplers, timing
 from train.experiments.results import Results, Row
 from train.lab import Lab
@@ -125,7 +125,8 @@ def experiment(args: argparse.Namespace) -> int:
     rows = last_sweep(results) if args.plot else _measure(chosen, args, results)
     for cells in chosen.table(rows):
         print("| " + " | ".join(cells) + " |")
-    chosen.plot(rows).savefig(path.with_suffix(".png"))
+    with replacing(path.with_suffix(".png")) as partial:
+        chosen.plot(rows).savefig(partial)
     print(f"\n{len(rows)} rows in {path}; {path.with_suffix('.png')}")
     return 0
 
