@@ -1,6 +1,6 @@
 """How much of the image is left at each t: β_t, α_t, ᾱ_t. DDPM Sec. 2; IDDPM's cosine schedule."""
 
-import math
+import numbers
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +19,8 @@ class Schedule:
 
     def __init__(self, beta: Tensor, info: dict[str, Any] | None = None) -> None:
         try:
+            if torch.is_tensor(beta) and beta.is_complex():
+                raise TypeError("beta is complex")
             beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")
         except (TypeError, ValueError, RuntimeError, OverflowError):
             beta = torch.empty(0)
@@ -64,10 +66,14 @@ class Schedule:
         """
         if not x.is_floating_point():
             raise ValueError(f"images must be floats in [-1, 1], got {x.dtype}")
+        if not isinstance(t, Tensor):
+            raise TypeError(f"t must be a tensor, got {type(t).__name__}")
         if t.shape != x.shape[:1] or t.dtype not in (torch.int64, torch.int32):
             raise ValueError(
                 f"t must hold one integer per image, ({len(x)},), got {tuple(t.shape)} of {t.dtype}"
             )
+        if t.device not in (x.device, torch.device("cpu")):
+            raise ValueError(f"t must be on {x.device} as the images are, got {t.device}")
         # On an accelerator looking at t would stall the queue of work; there we trust it.
         if t.device.type == "cpu" and len(t) and not first <= t.min() <= t.max() <= self.T:
             raise ValueError(f"t must lie in {first}..{self.T}, got {int(t.min())}..{int(t.max())}")
@@ -93,7 +99,7 @@ def linear_schedule(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -
     N(0, I) no longer matches.
     """
     T = _count(T)
-    if not 0 < beta_1 <= beta_T < 1:
+    if not (is_number(beta_1) and is_number(beta_T) and 0 < beta_1 <= beta_T < 1):
         raise ValueError(f"beta_1, beta_T must satisfy 0 < β_1 ≤ β_T < 1, got {beta_1}, {beta_T}")
     beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64, device="cpu")
     return Schedule(beta, {"name": "linear", "T": T, "beta_1": beta_1, "beta_T": beta_T})
@@ -105,8 +111,9 @@ def cosine_schedule(T: int = 1000, s: float = 0.008) -> Schedule:
     IDDPM Sec. 3.2.
     """
     T = _count(T)
-    if not (math.isfinite(s) and s > 0):
-        raise ValueError(f"s must be a positive number, got {s}")
+    if not (is_number(s) and s > 0):
+        raise ValueError(f"s must be a positive number, got {s!r:.80}")
+    s = float(s)
     t = torch.arange(T + 1, dtype=torch.float64, device="cpu")
     f = torch.cos((t / T + s) / (1 + s) * torch.pi / 2) ** 2
     beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
@@ -139,3 +146,9 @@ def integer(value: Any) -> int | None:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         return None
+
+
+def is_number(value: Any) -> bool:
+    """Whether value is a finite real number, numpy's among them, and no bool."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and bool(-1e300 < value < 1e300)

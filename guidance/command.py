@@ -39,7 +39,7 @@ def _split(text: str, kind: type, what: str) -> list[Any]:
         return [kind(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"must be {what} with commas between, got {text!r}"
+            f"must be {what} with commas between, got {text!r:.80}"
         ) from None
 
 
@@ -58,6 +58,14 @@ def choose_device(name: str) -> "torch.device":
         reason = str(error).splitlines()[0]
         raise ValueError(f"--device {name} can't be used here: {reason}") from error
     return device
+
+
+def check_counts(args: argparse.Namespace, most: int, *names: str) -> None:
+    """ValueError that names the flag unless each of these arguments lies in 1..most."""
+    for name in names:
+        if not 1 <= getattr(args, name) <= most:
+            flag, value = name.replace("_", "-"), getattr(args, name)
+            raise ValueError(f"--{flag} must be at least 1 and at most {most}, got {value}")
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from guidance.command import Parser, choose_device, run
+from guidance.command import Parser, check_counts, choose_device, run
 from guidance.models import Models, load_models
 from guidance.sampling import Request, Sampler, draw
 from train import peers
@@ -64,11 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def benchmark(args: argparse.Namespace) -> int:
     """Training, sampling, guidances; the rows go to the CSV file and the screen."""
-    for name in ("rounds", "steps", "n"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    if args.threads < 0:
-        raise ValueError(f"--threads must be at least 0, got {args.threads}")
+    check_counts(args, 100_000, "rounds", "steps", "n")
+    if not 0 <= args.threads <= 1024:
+        raise ValueError(f"--threads must be at least 0 and at most 1024, got {args.threads}")
     device = choose_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)

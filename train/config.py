@@ -123,7 +123,10 @@ def parser() -> Parser:
 
 def from_flags(given: dict[str, Any]) -> Config:
     """The preset that `given` names, with the other given values put in. Checked."""
-    config = dataclasses.replace(PRESETS[given.get("preset", "digits")], **given)
+    preset = given.get("preset", "digits")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ValueError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r:.80}")
+    config = dataclasses.replace(PRESETS[preset], **given)
     validate(config)
     return config
 

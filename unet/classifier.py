@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unet.architecture import architecture
-from unet.blocks import DownPath, Level, TimeEmbedding, check_images, group_norm
+from unet.blocks import DownPath, Level, TimeEmbedding, check_images, check_times, group_norm
 
 
 class NoisyClassifier(nn.Module):
@@ -54,7 +54,8 @@ class NoisyClassifier(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Logits (B, K), float32 at least. x_t: (B, channels, size, size); t: (B,) in 0..T."""
         a = self.architecture
-        check_images(x_t, t, a["channels"], a["size"], self.head.weight)
+        check_images(x_t, a["channels"], a["size"], self.head.weight)
+        check_times(t, x_t)
         emb = self.time(t)
         h, _ = self.down(x_t, emb)
         h = F.silu(self.norm(self.last(h, emb)))

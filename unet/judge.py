@@ -37,7 +37,7 @@ class Judge(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """(B, num_features), float32 at least. x: (B, channels, size, size) in [-1, 1]."""
         a = self.architecture
-        check_images(x, None, a["channels"], a["size"], self.head.weight)
+        check_images(x, a["channels"], a["size"], self.head.weight)
         h = x
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             h = F.relu(norm(convolution(h)))

@@ -8,7 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unet.architecture import architecture
-from unet.blocks import DownPath, Level, TimeEmbedding, check_images, group_norm, zero
+from unet.blocks import (
+    INTEGERS,
+    DownPath,
+    Level,
+    TimeEmbedding,
+    check_images,
+    check_tensor,
+    check_times,
+    group_norm,
+    zero,
+)
 
 
 class UNet(nn.Module):
@@ -74,7 +84,8 @@ class UNet(nn.Module):
         c=None is ∅ for every image. Returns the shape and type of x_t. ValueError on other shapes.
         """
         a = self.architecture
-        check_images(x_t, t, a["channels"], a["size"], self.out.weight)
+        check_images(x_t, a["channels"], a["size"], self.out.weight)
+        check_times(t, x_t)
         c = torch.full_like(t, self.null_token) if c is None else self._check_labels(c, len(x_t))
         emb = self.time(t) + self.label(c)  # (B, 4·width)
         h, skips = self.down(x_t, emb)
@@ -88,7 +99,8 @@ class UNet(nn.Module):
         return self.out(F.silu(self.norm(h))).to(x_t.dtype)
 
     def _check_labels(self, c: Tensor, n: int) -> Tensor:
-        if c.shape != (n,) or c.is_floating_point():
+        check_tensor("c", c, self.out.weight.device)
+        if c.shape != (n,) or c.dtype not in INTEGERS:
             raise ValueError(
                 f"c must hold one class per image, ({n},), got {tuple(c.shape)} of {c.dtype}"
             )

@@ -31,12 +31,17 @@ def save(path: str | os.PathLike[str], model: Model, info: dict[str, Any]) -> No
     with that file left as it was, if it can't be written.
     """
     path = Path(path)
+    if type(model).__name__ not in MODELS:
+        raise TypeError(f"model must be one of {sorted(MODELS)}, got {type(model).__name__}")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    metadata = {"info": json.dumps({**info, "architecture": model.architecture})}
+    try:
+        text = json.dumps({**info, "architecture": model.architecture})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"info must be a dict of plain data, as JSON holds it: {error}") from error
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata)
+        save_file(tensors, partial, {"info": text})
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
