@@ -110,7 +110,9 @@ def ddim(
         raise ValueError(f"eta must be a number ≥ 0, got {eta!r:.80}")
     sub = schedule.subsequence(visited)
     alpha_bar, previous = sub.alpha_bar, sub.alpha_bar.roll(1)  # (S+1,): ᾱ_t, ᾱ_{t−1}
-    sigma = eta * ((1 - previous) / (1 - alpha_bar)).sqrt() * (1 - alpha_bar / previous).sqrt()
+    sigma = (
+        float(eta) * ((1 - previous) / (1 - alpha_bar)).sqrt() * (1 - alpha_bar / previous).sqrt()
+    )
     sigma[0] = 0.0  # nothing comes before clean data
     if not bool((sigma**2 <= 1 - previous).all()):
         raise ValueError(f"eta must keep σ_t² ≤ 1 − ᾱ_{{t−1}}, got {eta}")
