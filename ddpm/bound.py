@@ -110,11 +110,11 @@ def discrete_log_likelihood(x_0: Tensor, mean: Tensor, variance: Tensor, levels:
 def on_grid(x_0: Tensor, levels: int) -> Tensor:
     """x_0 in units of the grid, 0..levels−1. ValueError if it lies off the grid."""
     same_shape(x_0=x_0)
-    if x_0.is_meta:
-        raise ValueError("x_0 must have values, got a meta tensor")
+    if x_0.is_meta or not x_0.numel():
+        raise ValueError(f"x_0 must hold values, got {tuple(x_0.shape)} on {x_0.device}")
     count = integer(levels)
-    if count is None or not 2 <= count <= 65_536 or not x_0.numel():
-        raise ValueError(f"levels must be an integer in 2..65536 and x_0 not empty, got {levels!r}")
+    if count is None or not 2 <= count <= 65_536:
+        raise ValueError(f"levels must be an integer in 2..65536, got {levels!r:.80}")
     grid = (x_0 + 1) / 2 * (levels - 1)
     off = (grid - grid.round()).abs().max() > 1e-3 or x_0.abs().max() > 1 + 1e-6
     if off or not bool(x_0.isfinite().all()):

@@ -115,7 +115,7 @@ def ddim(
     )
     sigma[0] = 0.0  # nothing comes before clean data
     if not bool((sigma**2 <= 1 - previous).all()):
-        raise ValueError(f"eta must keep σ_t² ≤ 1 − ᾱ_{{t−1}}, got {eta}")
+        raise ValueError(f"eta must be a number ≥ 0 that keeps σ_t² ≤ 1 − ᾱ_{{t−1}}, got {eta}")
 
     def update(x: Tensor, t: Tensor, i: Tensor, noise: Tensor | None) -> tuple[Tensor, ...]:
         e = eps(x, t)  # (B, ...)

@@ -71,9 +71,10 @@ def choose_device(name: str) -> "torch.device":
 def check_counts(args: argparse.Namespace, most: int, *names: str) -> None:
     """ValueError that names the flag unless each of these arguments lies in 1..most."""
     for name in names:
-        if not 1 <= getattr(args, name) <= most:
-            flag, value = name.replace("_", "-"), getattr(args, name)
-            raise ValueError(f"--{flag} must be at least 1 and at most {most}, got {value}")
+        value = getattr(args, name)
+        if not 1 <= value <= most:
+            bound = "at least 1" if value < 1 else f"at most {most}"
+            raise ValueError(f"--{name.replace('_', '-')} must be {bound}, got {value}")
 
 
 @contextlib.contextmanager

@@ -66,7 +66,8 @@ def benchmark(args: argparse.Namespace) -> int:
     """Training, sampling, guidances; the rows go to the CSV file and the screen."""
     check_counts(args, 100_000, "rounds", "steps", "n")
     if not 0 <= args.threads <= 1024:
-        raise ValueError(f"--threads must be at least 0 and at most 1024, got {args.threads}")
+        bound = "at least 0" if args.threads < 0 else "at most 1024"
+        raise ValueError(f"--threads must be {bound}, got {args.threads}")
     device = choose_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
