@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.forward import noise_like, q_posterior, q_sample
+from ddpm.forward import noise_like, q_posterior, q_sample, same_shape
 from ddpm.loss import Predictor
 from ddpm.reverse import reverse_mean
-from ddpm.schedule import Schedule
+from ddpm.schedule import Schedule, integer
 
 
 class Bound(NamedTuple):
@@ -48,6 +48,8 @@ def variational_bound(
     if variance == "posterior" and schedule.T < 2:
         raise ValueError(f"variance 'posterior' needs T ≥ 2, got T = {schedule.T}")
     on_grid(x_0, levels)
+    if x_0.ndim < 2:
+        raise ValueError(f"x_0 must be (B, ...), got {tuple(x_0.shape)}")
     sigma_squared = schedule.beta.clone()  # (T+1,)
     if variance == "posterior":
         sigma_squared = schedule.posterior_variance.clone()
@@ -107,9 +109,14 @@ def discrete_log_likelihood(x_0: Tensor, mean: Tensor, variance: Tensor, levels:
 
 def on_grid(x_0: Tensor, levels: int) -> Tensor:
     """x_0 in units of the grid, 0..levels−1. ValueError if it lies off the grid."""
-    if levels < 2:
-        raise ValueError(f"levels must be at least 2, got {levels}")
+    same_shape(x_0=x_0)
+    if x_0.is_meta or not x_0.numel():
+        raise ValueError(f"x_0 must hold values, got {tuple(x_0.shape)} on {x_0.device}")
+    count = integer(levels)
+    if count is None or not 2 <= count <= 65_536:
+        raise ValueError(f"levels must be an integer in 2..65536, got {levels!r:.80}")
     grid = (x_0 + 1) / 2 * (levels - 1)
-    if float((grid - grid.round()).abs().max()) > 1e-3 or float(x_0.abs().max()) > 1 + 1e-6:
+    off = (grid - grid.round()).abs().max() > 1e-3 or x_0.abs().max() > 1 + 1e-6
+    if off or not bool(x_0.isfinite().all()):
         raise ValueError(f"x_0 must lie on the grid of {levels} levels in [-1, 1]")
     return grid

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from ddpm.schedule import Schedule
 
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
 
 def q_sample(schedule: Schedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     """x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·ε
@@ -44,9 +46,20 @@ def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
 
 def same_shape(**tensors: Tensor) -> None:
-    """ValueError that names the tensors if their shapes differ: broadcasting would hide it."""
+    """TypeError or ValueError that names what is no batch of floats, or is of another shape or
+    device than the first: broadcasting would hide it.
+    """
     (name, first), *rest = tensors.items()
+    for other, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{other} must be a tensor, got {type(tensor).__name__}")
+        if tensor.dtype not in FLOATS or not tensor.ndim:
+            raise ValueError(
+                f"{other} must be (B, ...) floats, got {tuple(tensor.shape)} of {tensor.dtype}"
+            )
     for other, tensor in rest:
+        if tensor.device != first.device:
+            raise ValueError(f"{other} must be on {first.device} as {name} is: {tensor.device}")
         if tensor.shape != first.shape:
             raise ValueError(
                 f"{other} must have the shape of {name}, {tuple(first.shape)}, "

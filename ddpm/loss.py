@@ -25,6 +25,9 @@ def simple_loss(
     untrained network that answers 0 has loss 1. One t and one ε per image.
     x_0: (B, ...) in [-1, 1]. Returns a scalar, float32 at least.
     """
+    same_shape(x_0=x_0)
+    if not x_0.numel():
+        raise ValueError(f"x_0 must hold an image at least, got {tuple(x_0.shape)}")
     device = x_0.device if generator is None else generator.device
     t = torch.randint(1, schedule.T + 1, (len(x_0),), generator=generator, device=device)
     t = t.to(x_0.device)  # (B,)

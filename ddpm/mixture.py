@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpm.forward import noise_like
-from ddpm.schedule import Schedule
+from ddpm.forward import noise_like, same_shape
+from ddpm.schedule import Schedule, integer
 
 
 class GaussianMixture:
@@ -23,7 +23,13 @@ class GaussianMixture:
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor, weight: Tensor | None = None) -> None:
-        if mean.ndim < 2:
+        same_shape(mean=mean)
+        weight = mean.new_ones(len(mean)) if weight is None else weight
+        for name, tensor in {"mean": mean, "covariance": covariance, "weight": weight}.items():
+            same_shape(**{name: tensor})
+            if tensor.device != mean.device or tensor.is_meta or not bool(tensor.isfinite().all()):
+                raise ValueError(f"{name} must hold finite numbers on one device")
+        if mean.ndim < 2 or not mean.numel():
             raise ValueError(f"mean must be (K, ...), one for each class, got {tuple(mean.shape)}")
         K, D = len(mean), mean[0].numel()
         if covariance.shape not in ((K,), (K, D, D)):
@@ -31,7 +37,6 @@ class GaussianMixture:
                 f"covariance must be ({K},) or ({K}, {D}, {D}) for this mean, "
                 f"got {tuple(covariance.shape)}"
             )
-        weight = mean.new_ones(K) if weight is None else weight
         if weight.shape != (K,) or not bool(((weight > 0) & weight.isfinite()).all()):
             raise ValueError(f"weight must hold {K} positive numbers, got {weight}")
         self.classes, self.shape, self.null_token = K, mean.shape[1:], K
@@ -48,6 +53,9 @@ class GaussianMixture:
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """n images x_0 (n, ...) and their classes c (n,)."""
+        count = integer(n)
+        if count is None or not 1 <= count <= 10_000_000:
+            raise ValueError(f"n must be an integer in 1..10000000, got {n!r:.80}")
         c = torch.multinomial(self.log_weight.exp(), n, replacement=True, generator=generator)
         z = noise_like(self.mean.new_empty(n, self.mean.shape[1]), generator)
         z = self.lam[c].sqrt() * z  # (n, D), in the eigenbasis
@@ -79,8 +87,8 @@ class GaussianMixture:
         """
 
         def eps(x_t: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-            sigma = schedule.at((1 - schedule.alpha_bar).sqrt(), t, x_t).view(-1, 1, 1)
             z, variance = self._whitened(schedule, x_t, t)  # (B, K, D)
+            sigma = schedule.at((1 - schedule.alpha_bar).sqrt(), t, x_t).view(-1, 1, 1)
             eps_k = self._rotate(sigma * z / variance)  # (B, K, D)
             p_k = self.log_posterior(schedule, x_t, t).exp()  # (B, K)
             eps_null = torch.einsum("bk,bkd->bd", p_k, eps_k)
@@ -92,6 +100,7 @@ class GaussianMixture:
 
     def _whitened(self, schedule: Schedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """x_t − √ᾱ_t·m_k in the eigenbasis of C_k, and its variances there: both (B, K, D)."""
+        same_shape(x_t=x_t)
         if x_t.shape[1:] != self.shape:
             raise ValueError(f"x_t must be (B, *{tuple(self.shape)}), got {tuple(x_t.shape)}")
         alpha_bar = schedule.alpha_bar  # (T+1,)
@@ -115,7 +124,8 @@ class GaussianMixture:
     def _labels(self, c: Tensor | None, x_t: Tensor) -> Tensor:
         if c is None:
             return torch.full((len(x_t),), self.null_token, device=x_t.device)
-        whole = isinstance(c, Tensor) and c.shape == (len(x_t),) and not c.is_floating_point()
+        whole = isinstance(c, Tensor) and c.shape == (len(x_t),) and c.device == x_t.device
+        whole = whole and c.dtype in (torch.int64, torch.int32)
         if not whole or not bool(((c >= 0) & (c <= self.null_token)).all()):
             raise ValueError(f"c must hold {len(x_t)} classes in 0..{self.null_token} (∅), got {c}")
         return c.long()

@@ -5,7 +5,6 @@ a generator: `for step in ddim(schedule, eps, x_T, 50): ...` shows each state as
 """
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ddpm.forward import noise_like, q_posterior, same_shape
 from ddpm.loss import Predictor
-from ddpm.schedule import Schedule, integer, timesteps
+from ddpm.schedule import Schedule, integer, is_number, timesteps
 
 Clip = tuple[float, float] | None
 
@@ -107,11 +106,15 @@ def ddim(
     x_T: (B, ...). steps: None (all T), a number S, or a decreasing list of t.
     """
     visited = _visited(schedule, x_T, steps, clip)
+    if not (is_number(eta) and eta >= 0):
+        raise ValueError(f"eta must be a number ≥ 0, got {eta!r:.80}")
     sub = schedule.subsequence(visited)
     alpha_bar, previous = sub.alpha_bar, sub.alpha_bar.roll(1)  # (S+1,): ᾱ_t, ᾱ_{t−1}
-    sigma = eta * ((1 - previous) / (1 - alpha_bar)).sqrt() * (1 - alpha_bar / previous).sqrt()
+    sigma = (
+        float(eta) * ((1 - previous) / (1 - alpha_bar)).sqrt() * (1 - alpha_bar / previous).sqrt()
+    )
     sigma[0] = 0.0  # nothing comes before clean data
-    if not (math.isfinite(eta) and eta >= 0 and bool((sigma**2 <= 1 - previous).all())):
+    if not bool((sigma**2 <= 1 - previous).all()):
         raise ValueError(f"eta must be a number ≥ 0 that keeps σ_t² ≤ 1 − ᾱ_{{t−1}}, got {eta}")
 
     def update(x: Tensor, t: Tensor, i: Tensor, noise: Tensor | None) -> tuple[Tensor, ...]:
@@ -156,19 +159,22 @@ def _visited(
     schedule: Schedule, x_T: Tensor, steps: int | Sequence[int] | None, clip: Clip
 ) -> list[int]:
     """The list of t that `steps` stands for, after a look at what every sampler is given."""
-    if not x_T.is_floating_point() or x_T.ndim < 2:
+    same_shape(x_T=x_T)
+    if x_T.ndim < 2:
         raise ValueError(f"x_T must be (B, ...) floats, got {tuple(x_T.shape)} of {x_T.dtype}")
-    if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
+    pair = isinstance(clip, (tuple, list)) and len(clip) == 2
+    if clip is not None and not (pair and all(map(is_number, clip)) and clip[0] < clip[1]):
         raise ValueError(f"clip must be None or (low, high) with low < high, got {clip}")
     if steps is None:
         return timesteps(schedule.T, schedule.T)
     if not isinstance(steps, Iterable) or (isinstance(steps, Tensor) and steps.ndim == 0):
         return timesteps(schedule.T, steps)
-    visited = [t for t in map(integer, steps) if t is not None]
+    few = list(itertools.islice(steps, schedule.T + 1))  # an endless one is not waited for
+    visited = [t for t in map(integer, few) if t is not None]
     descending = all(t > s for t, s in itertools.pairwise(visited))
-    whole = 0 < len(visited) == len(list(steps))
+    whole = 0 < len(visited) == len(few)
     if not whole or not descending or visited[0] > schedule.T or visited[-1] < 1:
         raise ValueError(
-            f"steps must be strictly decreasing values of t in 1..{schedule.T}, got {steps}"
+            f"steps must be strictly decreasing values of t in 1..{schedule.T}, got {steps!s:.80}"
         )
     return visited

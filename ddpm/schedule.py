@@ -1,6 +1,6 @@
 """How much of the image is left at each t: β_t, α_t, ᾱ_t. DDPM Sec. 2; IDDPM's cosine schedule."""
 
-import math
+import numbers
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,13 +18,25 @@ class Schedule:
     """
 
     def __init__(self, beta: Tensor, info: dict[str, Any] | None = None) -> None:
-        beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")
+        try:
+            if torch.is_tensor(beta) and beta.is_complex():
+                raise TypeError("beta is complex")
+            beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            beta = torch.empty(0)
         if beta.ndim != 1 or len(beta) == 0 or not bool(((beta > 0) & (beta < 1)).all()):
-            raise ValueError(f"beta must be a non-empty list of numbers in (0, 1), got {beta}")
+            raise ValueError(
+                f"beta must be a non-empty list of numbers in (0, 1), got {beta!s:.80}"
+            )
         self.T = len(beta)
         self.beta = torch.cat([beta.new_zeros(1), beta])  # (T+1,)
         self.alpha = 1 - self.beta  # (T+1,)
         self.alpha_bar = self.alpha.cumprod(0)  # (T+1,)
+        if not (self.alpha_bar[1] < 1 and self.alpha_bar[-1] > 1e-70):  # its root is a float32 > 0
+            raise ValueError(
+                "beta must not be so near to 0 or 1 that ᾱ rounds to 1 or 0, got ᾱ_1 = "
+                f"{self.alpha_bar[1]:g}, ᾱ_T = {self.alpha_bar[-1]:g}"
+            )
         previous = self.alpha_bar.roll(1)  # ᾱ_{t−1}; entry 0 is never used
         self.posterior_variance = (1 - previous) / (1 - self.alpha_bar) * self.beta  # (T+1,)
         self.posterior_variance[0] = 0.0  # 0/0: nothing is before clean data
@@ -38,13 +50,12 @@ class Schedule:
             "cosine": cosine_schedule,
             "table": Schedule,
         }
-        arguments = dict(info)
-        name = arguments.pop("name", None)
-        if name not in makers:
-            raise ValueError(f"info['name'] must be one of {sorted(makers)}, got {name!r}")
+        name = info.get("name") if isinstance(info, dict) else info
+        if not isinstance(name, str) or name not in makers:
+            raise ValueError(f"info['name'] must be one of {sorted(makers)}, got {name!r:.80}")
         try:
-            return makers[name](**arguments)
-        except TypeError as error:
+            return makers[name](**{key: value for key, value in info.items() if key != "name"})
+        except (TypeError, OverflowError) as error:
             raise ValueError(f"info can't be made into a schedule: {error}") from error
 
     def at(self, table: Tensor, t: Tensor, x: Tensor, first: int = 0) -> Tensor:
@@ -55,10 +66,14 @@ class Schedule:
         """
         if not x.is_floating_point():
             raise ValueError(f"images must be floats in [-1, 1], got {x.dtype}")
+        if not isinstance(t, Tensor):
+            raise TypeError(f"t must be a tensor, got {type(t).__name__}")
         if t.shape != x.shape[:1] or t.dtype not in (torch.int64, torch.int32):
             raise ValueError(
                 f"t must hold one integer per image, ({len(x)},), got {tuple(t.shape)} of {t.dtype}"
             )
+        if t.device not in (x.device, torch.device("cpu")):
+            raise ValueError(f"t must be on {x.device} as the images are, got {t.device}")
         # On an accelerator looking at t would stall the queue of work; there we trust it.
         if t.device.type == "cpu" and len(t) and not first <= t.min() <= t.max() <= self.T:
             raise ValueError(f"t must lie in {first}..{self.T}, got {int(t.min())}..{int(t.max())}")
@@ -84,7 +99,7 @@ def linear_schedule(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -
     N(0, I) no longer matches.
     """
     T = _count(T)
-    if not 0 < beta_1 <= beta_T < 1:
+    if not (is_number(beta_1) and is_number(beta_T) and 0 < beta_1 <= beta_T < 1):
         raise ValueError(f"beta_1, beta_T must satisfy 0 < β_1 ≤ β_T < 1, got {beta_1}, {beta_T}")
     beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64, device="cpu")
     return Schedule(beta, {"name": "linear", "T": T, "beta_1": beta_1, "beta_T": beta_T})
@@ -96,8 +111,9 @@ def cosine_schedule(T: int = 1000, s: float = 0.008) -> Schedule:
     IDDPM Sec. 3.2.
     """
     T = _count(T)
-    if not (math.isfinite(s) and s > 0):
-        raise ValueError(f"s must be a positive number, got {s}")
+    if not (is_number(s) and s > 0):
+        raise ValueError(f"s must be a positive number, got {s!r:.80}")
+    s = float(s)
     t = torch.arange(T + 1, dtype=torch.float64, device="cpu")
     f = torch.cos((t / T + s) / (1 + s) * torch.pi / 2) ** 2
     beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
@@ -117,10 +133,10 @@ def timesteps(T: int, S: int) -> list[int]:
 
 
 def _count(T: int) -> int:
-    """T as an int. ValueError if it is none, or below 1."""
+    """T as an int. ValueError if it is none, below 1, or so large that it can only be a mistake."""
     count = integer(T)
-    if count is None or count < 1:
-        raise ValueError(f"T must be a positive integer, got {T!r}")
+    if count is None or not 1 <= count <= 1_000_000:
+        raise ValueError(f"T must be a positive integer, at most a million, got {T!r:.80}")
     return count
 
 
@@ -130,3 +146,9 @@ def integer(value: Any) -> int | None:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         return None
+
+
+def is_number(value: Any) -> bool:
+    """Whether value is a finite real number, numpy's among them, and no bool."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and bool(-1e300 < value < 1e300)

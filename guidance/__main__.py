@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import math
 import sys
 import time
 from collections import deque
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from guidance.command import Parser, choose_device, floats, integers, run
+from guidance.command import Parser, check_counts, choose_device, floats, integers, run
 
 KINDS = {
     "none": "sample from ε_θ(x_t, c) as it is (DDPM Alg. 2, DDIM Eq. 12)",
@@ -109,8 +110,7 @@ def draw(args: argparse.Namespace) -> int:
     out = Path(args.out or f"runs/guidance-{args.kind}.png")
     if out.suffix != ".png":
         raise ValueError(f"--out must end in .png, got {out}")
-    if args.n < 1:
-        raise ValueError(f"--n must be at least 1, got {args.n}")
+    check_counts(args, 1000, "n")
     if not 0 <= args.seed < 2**63 - 1:
         raise ValueError(f"--seed must lie in 0..2^63−2, got {args.seed}")
     device = choose_device(args.device)
@@ -120,6 +120,9 @@ def draw(args: argparse.Namespace) -> int:
     sampler = Sampler(args.sampler, args.steps, args.eta, args.variance)
 
     swept = _swept(args, models.classes)
+    if math.prod(map(len, swept.values())) > 1000:
+        flags = ", ".join(_flag(key) for key in swept)
+        raise ValueError(f"a picture has at most 1000 rows: the lists of {flags} make more")
     shown = [key for key in swept if len(swept[key]) > 1] or ["positive"]
     labels, processes = [], []
     for values in itertools.product(*swept.values()):
@@ -160,6 +163,10 @@ def _swept(args: argparse.Namespace, names: list[str]) -> dict[str, Sequence[Any
         if key in args:
             swept[key] = getattr(args, key)
     return swept
+
+
+def _flag(key: str) -> str:
+    return "--class" if key == "positive" else f"--{key.replace('_', '-')}"
 
 
 def _options(args: argparse.Namespace) -> dict[str, bool]:

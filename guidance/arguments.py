@@ -1,10 +1,14 @@
 """What the guidances share: a look at their arguments, and two predictions in one batch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ddpm.schedule import integer
+
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 ConditionalPredictor = Callable[[Tensor, Tensor, Tensor], Tensor]
 """eps(x_t, t, c) -> ε̂, with x_t (B, ...), t (B,) int64, c (B,) int64 in 0..K and K = ∅."""
 
@@ -20,10 +24,7 @@ def pair(
 
 def check_number(name: str, value: float | Tensor, convention: str) -> float | Tensor:
     """A finite number as it is, several as a (B,) tensor. ValueError if it is neither."""
-    try:
-        tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        tensor = torch.tensor(torch.nan)
+    tensor = _tensor(value)
     if tensor.ndim > 1 or tensor.is_complex() or not bool(torch.isfinite(tensor).all()):
         raise ValueError(
             f"{name} must be a finite number, or one for each image ({convention}), got {value!r}"
@@ -31,14 +32,20 @@ def check_number(name: str, value: float | Tensor, convention: str) -> float | T
     return tensor if tensor.ndim else float(value)
 
 
+def _tensor(value: Any) -> Tensor:
+    """value as a tensor; one NaN where it can't be one, or has no values to look at."""
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return torch.tensor(torch.nan)
+    return torch.tensor(torch.nan) if tensor.is_meta else tensor
+
+
 def check_labels(name: str, c: int | Tensor, null: int) -> Tensor:
     """c as a tensor, () or (B,). ValueError unless every label lies in 0..null, null being ∅."""
     check_null(null)
-    try:
-        labels = torch.as_tensor(c)
-    except (TypeError, ValueError, RuntimeError):
-        labels = torch.tensor(torch.nan)
-    if labels.ndim > 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+    labels = _tensor(c)
+    if labels.ndim > 1 or labels.dtype not in INTEGERS:
         raise ValueError(f"{name} must be a class or one class per image (B,), got {c}")
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) <= null:
         raise ValueError(f"{name} must lie in 0..{null} ({null} is ∅), got {c}")
@@ -47,7 +54,8 @@ def check_labels(name: str, c: int | Tensor, null: int) -> Tensor:
 
 def check_null(null: int) -> None:
     """ValueError unless null can be K."""
-    if isinstance(null, bool) or not hasattr(null, "__index__") or null < 1:
+    count = integer(null)
+    if count is None or not 1 <= count <= 1_000_000:
         raise ValueError(f"null must be K, the number of classes and the token of ∅, got {null!r}")
 
 

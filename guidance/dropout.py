@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from guidance.arguments import check_null
+from ddpm.schedule import is_number
+from guidance.arguments import INTEGERS, check_null
 
 
 def drop_labels(
@@ -14,9 +15,11 @@ def drop_labels(
     CFG Alg. 1. c: (B,) int64; null: K, the token of ∅. Returns (B,); ValueError unless
     0 ≤ p_uncond ≤ 1.
     """
-    if not 0 <= p_uncond <= 1:
+    if not (is_number(p_uncond) and 0 <= p_uncond <= 1):
         raise ValueError(f"p_uncond must be a probability in [0, 1], got {p_uncond}")
     check_null(null)
+    if not isinstance(c, Tensor) or c.ndim != 1 or c.dtype not in INTEGERS:
+        raise TypeError("c must be a tensor (B,) of integers")
     device = c.device if generator is None else generator.device
     drop = torch.rand(c.shape, generator=generator, device=device) < p_uncond  # (B,)
     return torch.where(drop.to(c.device), null, c)

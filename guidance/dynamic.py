@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ddpm.schedule import is_number
 from guidance.arguments import (
     ConditionalPredictor,
     check_labels,
@@ -35,7 +36,7 @@ def posterior_negative_guidance(
     """
     n = check_labels("negative", negative, null)
     scale = check_number("scale", scale, "DNG's λ_0: 0 is off, 1 is exact")
-    if not 0 < p_max < 1:
+    if not (is_number(p_max) and 0 < p_max < 1):
         raise ValueError(f"p_max must lie in (0, 1), got {p_max}")
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:

@@ -44,10 +44,16 @@ def load_models(
     schedule_info, names = info.get("schedule"), info.get("classes")
     if not isinstance(schedule_info, dict) or not isinstance(names, list):
         raise ValueError(f"{path} does not say its schedule and classes")
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path} does not name its classes by texts, but {names!r:.80}")
     if len(names) != unet.null_token:
         raise ValueError(f"{path} names {len(names)} classes for K = {unet.null_token}")
+    try:
+        schedule = Schedule.from_info(schedule_info)
+    except ValueError as error:
+        raise ValueError(f"{path} names a schedule that can't be made: {error}") from error
     p_phi = _classifier(directory, info).to(device) if classifier else None
-    return Models(unet.to(device), p_phi, Schedule.from_info(schedule_info), names, info)
+    return Models(unet.to(device), p_phi, schedule, names, info)
 
 
 def _classifier(directory: Path, info: dict[str, Any]) -> NoisyClassifier:

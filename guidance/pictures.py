@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from ddpm import Step
+from guidance.command import replacing
 
 
 class Panel(NamedTuple):
@@ -47,8 +48,8 @@ def save_panels(path: Path, panels: Sequence[Panel], caption: str = "") -> None:
             spine.set_visible(False)
     if caption:
         figure.supxlabel(caption, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with replacing(path) as partial:
+        figure.savefig(partial)
 
 
 def save_gif(path: Path, steps: Sequence[Step], rows: int, milliseconds: int = 80) -> None:
@@ -67,9 +68,9 @@ def save_gif(path: Path, steps: Sequence[Step], rows: int, milliseconds: int = 8
         scale = max(1, 160 // image.height)
         size = (image.width * scale, image.height * scale)
         frames.append(image.resize(size, Image.Resampling.NEAREST))
-    path.parent.mkdir(parents=True, exist_ok=True)
     durations = [milliseconds] * (len(frames) - 1) + [2000]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    with replacing(path) as partial:
+        frames[0].save(partial, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def join_rows(processes: Sequence[Sequence[Step]]) -> list[Step]:

@@ -8,11 +8,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import Step, ancestral, ddim, timesteps
+from ddpm.forward import same_shape
+from ddpm.schedule import integer
+from guidance.arguments import check_labels, per_image
 from guidance.classifier import class_log_prob, classifier_guidance, classifier_mean_shift
 from guidance.classifier_free import classifier_free_guidance
 from guidance.dynamic import posterior_negative_guidance
 from guidance.models import Models
 from guidance.negative import negative_guidance
+
+KINDS = ("none", "classifier", "classifier-free", "negative", "posterior-negative")
+SAMPLERS = ("ddim", "ancestral")
 
 
 class Request(NamedTuple):
@@ -50,7 +56,15 @@ def sample(
     ValueError, naming the flag, where the request and the sampler don't fit.
     """
     unet, schedule, K = models.unet, models.schedule, models.unet.null_token
-    c = torch.as_tensor(request.positive, device=x_T.device).expand(len(x_T))
+    if request.kind not in KINDS or sampler.name not in SAMPLERS:
+        raise ValueError(
+            f"kind must be one of {KINDS} and the sampler's name one of {SAMPLERS}, "
+            f"got {request.kind!r} and {sampler.name!r}"
+        )
+    if models.classifier is None and request.kind in ("classifier", "posterior-negative"):
+        raise ValueError(f"kind {request.kind} needs a classifier, and models has none")
+    same_shape(x_T=x_T)
+    c = per_image("positive", check_labels("positive", request.positive, K), x_T)
     shift = None
     predictor = lambda x_t, t: unet(x_t, t, c)  # noqa: E731
     if request.kind == "classifier-free":
@@ -110,6 +124,12 @@ def draw(
     The same seed gives every request the same x_T. dtype: of autocast, None for none.
     share (k, m): only every m-th batch from the k-th on, with the x_T that it has among all.
     """
+    labels, whole = check_labels("c", c, models.unet.null_token), integer(seed)
+    if whole is None or not 0 <= whole < 2**63:
+        raise ValueError(f"seed must be an integer in 0..2^63−1, got {seed!r:.80}")
+    if (integer(batch_size) or 0) < 1 or labels.ndim != 1 or not len(labels):
+        raise ValueError(f"batch_size must be at least 1 and c (n,), got {batch_size!r:.80}")
+    c = labels
     generator = torch.Generator().manual_seed(seed)
     x_T = models.noise(len(c), generator)
     k, m = share
@@ -139,7 +159,7 @@ def window(T: int, S: int, start_step: int, stop_step: int | None = None) -> tup
     visited = [*timesteps(T, S), 0]
     stop_step = S if stop_step is None else stop_step
     for flag, k in (("--start-step", start_step), ("--stop-step", stop_step)):
-        if not 0 <= k <= S:
+        if integer(k) is None or not 0 <= k <= S:
             raise ValueError(f"{flag} must lie in 0..{S} ({S} is after the last step), got {k}")
     if start_step > stop_step:
         raise ValueError(

@@ -1,9 +1,16 @@
 """Shared oracles, all in float64: the tolerances of the tests are those of its arithmetic."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
 
 from ddpm import GaussianMixture, Schedule, cosine_schedule, linear_schedule
+
+NOBODY = 65534
 
 
 @pytest.fixture(params=["linear", "cosine"])
@@ -37,6 +44,21 @@ def line() -> GaussianMixture:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A directory, in which permissions bind whoever runs the tests, root too."""
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        if root:
+            os.chown(name, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield Path(name)
+        finally:
+            if root:
+                os.seteuid(0)
 
 
 def normal(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:

@@ -266,5 +266,5 @@ def test_the_grid_is_looked_at_before_the_network_is_asked():
     eps = lambda x_t, t: pytest.fail("asked")  # noqa: E731
     with pytest.raises(ValueError, match="^x_0 must lie on the grid of 256"):
         variational_bound(linear_schedule(3), eps, torch.full((2, 4), 0.3))
-    with pytest.raises(ValueError, match="^levels must be at least 2"):
+    with pytest.raises(ValueError, match="^levels must be an integer in 2"):
         variational_bound(linear_schedule(3), eps, torch.ones(2, 4), levels=1)

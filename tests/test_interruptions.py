@@ -1,8 +1,11 @@
 """Nothing is lost: a run that is killed or meets a full disk goes on from its last whole state."""
 
+import json
 import os
 import random
 import resource
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+
+from guidance.command import run as run_command
+from train.__main__ import main
+from train.objectives import unet_loss
+from unet import load
 
 ROOT = Path(__file__).parents[1]
 STEPS = 300
@@ -74,6 +83,7 @@ def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
     """kill -9 at random moments; every state that is left is whole, and the end is bit for bit."""
     expected, seconds = whole
     moments, kills = random.Random(0), 0
+    (tmp_path / "log.jsonl").touch()
     for _ in range(int(os.environ.get("KILLS", "3"))):
         process = start(tmp_path)
         try:
@@ -85,6 +95,8 @@ def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
         for state in tmp_path.glob("*.state*"):
             if not state.name.endswith(".partial"):
                 assert torch.load(state, weights_only=True)["step"] <= STEPS
+        for line in (tmp_path / "log.jsonl").read_text().splitlines():
+            assert json.loads(line)["step"] <= STEPS
     assert kills
     finish(start(tmp_path))
     assert torch.equal(torch.stack(torch.load(tmp_path / "end.pt")), torch.stack(expected))
@@ -139,3 +151,161 @@ def test_a_full_disk_leaves_the_last_state(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["x.state"]
+
+
+# -- what can't be written: the command, with an obstacle put in its way at the fourth step --------
+
+TINY = """
+    --width 8 --blocks 1 --batch-size 8 --classifier-steps 0 --warmup 2 --T 60 --judge-steps 0
+    --sampling-steps 1 --log-every 1 --sample-every 3 --device cpu
+""".split()  # noqa: SIM905
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main([*TINY, "--steps", "8", "--out", str(run)]) == 0
+    return (run / "unet.safetensors").read_bytes(), (run / "unet-raw.safetensors").read_bytes()
+
+
+def full(path):
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/full")
+
+
+def directory(path):
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+def limit(run):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+
+
+OBSTACLES = {  # what happens, what the message names, what takes it away
+    "a full disk": (limit, "unet.state can't be written", lambda run: None),
+    "a full disk for the log": (
+        lambda run: full(run / "log.jsonl"),
+        "log.jsonl can't be written: [Errno 28] No space left",
+        lambda run: (run / "log.jsonl").unlink(),
+    ),
+    "a directory for a log": (
+        lambda run: directory(run / "log.jsonl"),
+        "log.jsonl can't be written",
+        lambda run: (run / "log.jsonl").rmdir(),
+    ),
+    "a full disk for a picture": (
+        lambda run: full(run / "samples/step-000006.partial.png"),
+        "samples/step-000006.png can't be written: [Errno 28] No space left",
+        lambda run: None,
+    ),
+    "a directory for the weights": (
+        lambda run: directory(run / "unet-raw.safetensors"),
+        "unet-raw.safetensors can't be written",
+        lambda run: (run / "unet-raw.safetensors").rmdir(),
+    ),
+    "a directory for the last picture": (
+        lambda run: directory(run / "reverse.gif"),
+        "reverse.gif can't be written",
+        lambda run: (run / "reverse.gif").rmdir(),
+    ),
+    "no right to write": (
+        lambda run: run.chmod(0o500),
+        "unet.state can't be written",
+        lambda run: run.chmod(0o700),
+    ),
+}
+
+
+def disturbed(run, obstacle, monkeypatch):
+    """The command's exit code; at the fourth step the obstacle comes, and its limit goes after."""
+    calls, limits = 0, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def loss(*args):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            obstacle(run)
+        return unet_loss(*made)(*args)
+
+    def make(*args):
+        nonlocal made
+        made = args
+        return loss
+
+    made = ()
+    monkeypatch.setattr("train.objectives.unet_loss", make)
+    try:
+        return main([*TINY, "--steps", "8", "--out", str(run)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("name", OBSTACLES)
+def test_what_can_not_be_written_is_said_and_nothing_is_lost(
+    name, undisturbed, unprivileged, monkeypatch, capsys
+):
+    """One line, exit code 2, every file whole; and with the obstacle gone the run ends as ever."""
+    obstacle, message, away = OBSTACLES[name]
+    run = unprivileged / "r"
+    assert disturbed(run, obstacle, monkeypatch) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("python -m train: error: ") and message in error
+    assert f"go on with: python -m train --preset digits --out {run} --resume" in error
+    away(run)
+    assert torch.load(run / "unet.state", weights_only=True)["step"] in (3, 6, 8)
+    assert not list(run.rglob("*.partial*"))
+    for picture in run.rglob("*.png"):
+        Image.open(picture).verify()
+    for weights in run.glob("*.safetensors"):
+        load(weights)
+    assert main(["--out", str(run), "--resume"]) == 0
+    ends = (run / "unet.safetensors").read_bytes(), (run / "unet-raw.safetensors").read_bytes()
+    assert ends == undisturbed
+
+
+@pytest.mark.parametrize("left", ["nothing", "a file"])
+def test_a_run_whose_directory_goes_says_so(tmp_path, monkeypatch, capsys, left):
+    def obstacle(run):
+        shutil.rmtree(run)
+        if left == "a file":
+            run.write_text("")
+
+    assert disturbed(tmp_path / "r", obstacle, monkeypatch) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "python -m train: error: " in error and "r/log.jsonl can't be written" in error
+
+
+def test_half_a_line_is_taken_back(tmp_path):
+    from train.state import append_log
+
+    log = tmp_path / "log.jsonl"
+    append_log(log, {"step": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="log.jsonl can't be written"):
+            append_log(log, {"step": 2, "text": "x" * 100})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert log.read_text() == '{"step": 1}\n'
+
+
+def test_sigterm_is_ctrl_c(tmp_path, capsys):
+    """In the loop the state is saved and the way to go on is said; elsewhere the command ends."""
+    run = tmp_path / "r"
+    command = [sys.executable, "-m", "train", *TINY, "--steps", "100000", "--out", str(run)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    until = time.monotonic() + 120
+    while not (run / "unet.state").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 130 and "Go on with: python -m train" in error, error
+    assert "Traceback" not in error
+    handler = signal.getsignal(signal.SIGTERM)
+    assert run_command("python -m x", lambda: os.kill(os.getpid(), signal.SIGTERM)) == 130
+    assert capsys.readouterr().err == "python -m x: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is handler

@@ -46,7 +46,7 @@ def test_bad_images_are_named(x):
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="width must be ≥ 1 and classes ≥ 2, got 8, 1, 0 and 10"):
+    with pytest.raises(ValueError, match=r"width must be an integer in 1\.\.4096, got 0"):
         Judge(size=8, width=0)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ddpm import cosine_schedule, linear_schedule
+from guidance.command import replacing
 from guidance.models import Models, load_models
 from guidance.sampling import Request, Sampler
 from train import launch, objectives, ranks, report
@@ -21,6 +22,7 @@ from train.hardware import autocast_dtype
 from train.judge import accuracy as judged_accuracy
 from train.judge import new_judge
 from train.loop import Diverged, Interrupted, fit
+from train.state import append_log
 from unet import Judge, NoisyClassifier, UNet, load, save
 
 # Everything that a run writes: what --overwrite takes away, so that no file of an old run is left
@@ -86,10 +88,8 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
         "schedule": schedule.info,
         "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE},
     }
-    parameters = sum(p.numel() for p in unet.parameters())
-    print(
-        f"{data.name}: {len(data.images)} images on {device}; U-Net with {parameters:,} parameters"
-    )
+    size = f"U-Net with {sum(p.numel() for p in unet.parameters()):,} parameters"
+    print(f"{data.name}: {len(data.images)} images on {device}; {size}")
 
     def picture(model: UNet, step: int) -> None:
         path = run / "samples" / f"step-{step:06d}.png"
@@ -113,6 +113,7 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
             loss, network = objectives.judge_loss, new_judge(data, config)
             judge, _ = fit("judge", network, loss, data, config, config.judge_steps)
             write("judge.safetensors", judge)
+        _report(run, config, data)
     except Interrupted:
         print(
             f"\ninterrupted; the state is in {run}. Go on with: {_go_on(config)}", file=sys.stderr
@@ -121,8 +122,8 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
     except Diverged as error:
         print(f"\npython -m train: error: {error}", file=sys.stderr)
         return 1
-
-    _report(run, config, data)
+    except OSError as error:  # the disk is full, or the directory has gone
+        raise OSError(f"{error}. Once it can be, go on with: {_go_on(config)}") from error
     return 0
 
 
@@ -144,7 +145,7 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
     report.reverse_process(run / "reverse.gif", models, 1.0, 6, S)
     if models.classifier is not None:
         accuracy = report.classifier_accuracy(models.classifier, models.schedule, data)
-        _log(run, {"phase": "classifier", "accuracy over t": accuracy})
+        append_log(run / "log.jsonl", {"phase": "classifier", "accuracy over t": accuracy})
         report.accuracy_over_t(run / "accuracy.png", accuracy, len(data.classes))
         report.every_guidance(run / "guidance.png", models, S)
         made += ["classifier.safetensors", "accuracy.png", "guidance.png"]
@@ -158,7 +159,10 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
         judge = judge.to(data.images.device)
         share = judged_accuracy(judge, x, c)
         real = judged_accuracy(judge, data.scale(data.test_images), data.test_labels)
-        _log(run, {"phase": "judge", "w": 1.0, "class accuracy": share, "on real images": real})
+        append_log(
+            run / "log.jsonl",
+            {"phase": "judge", "w": 1.0, "class accuracy": share, "on real images": real},
+        )
         print(
             f"class accuracy at w = 1: {share:.3f} "
             f"({len(x)} samples; the judge on real test images: {real:.3f})"
@@ -179,7 +183,8 @@ def _prepare(run: Path, config: Config, resume: bool, overwrite: bool) -> None:
         for path in [p for pattern in (*FILES, "log.jsonl") for p in run.glob(pattern)]:
             path.unlink()
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    with replacing(run / "config.json") as partial:
+        partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
 def _resumed(config: Config, flags: dict[str, Any]) -> Config:
@@ -189,10 +194,10 @@ def _resumed(config: Config, flags: dict[str, Any]) -> Config:
         raise ValueError(f"--resume: there is no run in {config.run} (no config.json)")
     try:
         saved = dict(json.loads(path.read_text()))
-        if saved.get("preset") not in PRESETS:
+        if str(saved.get("preset")) not in PRESETS:
             raise ValueError("it names no preset")
         old = from_flags({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"--resume: {path} can't be read: {error}") from error
     for name, value in flags.items():
         if name not in MAY_CHANGE and getattr(old, name) != value:
@@ -208,11 +213,6 @@ def _resumed(config: Config, flags: dict[str, Any]) -> Config:
 def _go_on(config: Config) -> str:
     out = f" --out {shlex.quote(config.out)}" if config.out else ""
     return f"{launch.launcher()} -m train --preset {config.preset}{out} --resume"
-
-
-def _log(run: Path, entry: dict[str, Any]) -> None:
-    with open(run / "log.jsonl", "a") as log:
-        log.write(json.dumps(entry) + "\n")
 
 
 if __name__ == "__main__":

@@ -90,6 +90,8 @@ PRESETS = {
     ),
 }
 
+MOST = {"batch_size": 65_536, "judge_width": 4096}
+
 # Where and how it runs: may change when a run is taken up again, and is no part of the weights.
 MAY_CHANGE = {"device", "compile", "data_dir", "log_every", "sample_every", "sampling_steps", "out"}
 
@@ -122,7 +124,10 @@ def parser() -> Parser:
 
 def from_flags(given: dict[str, Any]) -> Config:
     """The preset that `given` names, with the other given values put in. Checked."""
-    config = dataclasses.replace(PRESETS[given.get("preset", "digits")], **given)
+    preset = given.get("preset", "digits")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ValueError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r:.80}")
+    config = dataclasses.replace(PRESETS[preset], **given)
     validate(config)
     return config
 
@@ -135,6 +140,15 @@ def validate(config: Config) -> None:
             value = getattr(config, name)
             raise ValueError(f"--{name.replace('_', '-')} must be {allowed}, got {_show(value)}")
 
+    for f in dataclasses.fields(Config):
+        value, kind = getattr(config, f.name), type(f.default)
+        right = type(value) is kind or (kind is float and type(value) is int)
+        if kind is tuple:
+            right = right and all(type(v) is int for v in value)
+        check(right, f.name, "integers" if kind is tuple else f"of type {kind.__name__}")
+        if type(value) is int and f.name != "seed":  # more can only be a mistake
+            most = MOST.get(f.name, 10**9)
+            check(value <= most, f.name, f"at most {most}")
     counts = ("T", "steps", "judge_width", "batch_size", "log_every", "sample_every")
     for name in (*counts, "sampling_steps"):
         check(getattr(config, name) >= 1, name, "at least 1")
@@ -167,4 +181,4 @@ def _tuple(text: str) -> tuple[int, ...]:
 
 
 def _show(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"{','.join(map(str, value)) if isinstance(value, tuple) else str(value):.80}"

@@ -10,6 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Of MNIST's unpacked files torchvision asks only whether they are there.
+MNIST_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -46,7 +54,7 @@ class Dataset:
 def load_data(name: str, data_dir: str) -> Dataset:
     """digits (inside scikit-learn), mnist or cifar10 (torchvision, from data_dir or downloaded).
 
-    ValueError with what to do if the files can't be had.
+    ValueError with what to do if the files can't be had, or one is not what was published.
     """
     if name == "digits":
         return _digits()
@@ -75,6 +83,7 @@ def _torchvision(name: str, data_dir: str) -> Dataset:
     root = Path(data_dir)
     place = {"MNIST": "MNIST/raw/*.gz", "CIFAR10": "cifar-10-batches-py/"}[name]
     hint = f"expected in {root / place}; `--preset digits` needs no download"
+    check_files(name, root)
     try:
         train, test = (getattr(datasets, name)(root, train=part) for part in (True, False))
     except Exception:  # not there, or not whole: torchvision mends or fetches it
@@ -94,6 +103,33 @@ def _torchvision(name: str, data_dir: str) -> Dataset:
         classes,
         flip=name == "CIFAR10",
     )
+
+
+def check_files(name: str, root: Path) -> None:
+    """ValueError that names the first file whose checksum is not the published one.
+
+    Before anything is read: CIFAR-10's files are pickles. Archives count where they will be used.
+    """
+    from torchvision.datasets import CIFAR10, MNIST
+    from torchvision.datasets.utils import check_integrity
+
+    if name == "MNIST":
+        raw = root / "MNIST" / "raw"
+        files = {raw / file: md5 for file, md5 in MNIST_MD5.items()}
+        missing = [raw / (path.name + ".gz") for path in files if not os.path.lexists(path)]
+        archives = {raw / file: md5 for file, md5 in MNIST.resources if raw / file in missing}
+    else:
+        base, meta = root / CIFAR10.base_folder, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
+        batches = [*CIFAR10.train_list, *CIFAR10.test_list, meta]
+        files = {base / file: md5 for file, md5 in batches}
+        whole = all(os.path.lexists(path) for path in files)
+        archives = {} if whole else {root / CIFAR10.filename: CIFAR10.tgz_md5}
+    for path, md5 in (files | archives).items():
+        if os.path.lexists(path) and not check_integrity(path, md5):
+            raise ValueError(
+                f"{path} is not the file that {name} was published with (wrong checksum): remove "
+                "it, and it is fetched or unpacked again"
+            )
 
 
 def _download(dataset: Any, root: Path, hint: str) -> tuple[Any, Any]:

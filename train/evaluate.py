@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import variational_bound
-from guidance.command import Parser
+from guidance.command import Parser, check_counts
 from guidance.sampling import Request, Sampler
 from train import launch, ranks
 from train.experiments.guided import COLUMNS
@@ -71,8 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Draw, on every rank; measure, print, and add a line to the CSV file on the first."""
-    if args.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {args.batch_size}")
+    check_counts(args, 1_000_000, "n", "steps", "batch_size")
     if not 0 <= args.seed < 2**62:
         raise ValueError(f"--seed must lie in 0..2^62−1, got {args.seed}")
     args.device = str(launch.join(args.device))

@@ -1,6 +1,5 @@
 """The training loop, for ε_θ and p_φ alike: DDPM Alg. 1, CFG Alg. 1."""
 
-import json
 import math
 import signal
 import sys
@@ -20,7 +19,7 @@ from train import launch, ranks
 from train.config import Config
 from train.data import Dataset
 from train.hardware import autocast_dtype, compile_network, memory_format
-from train.state import load_state, save_state, saved_states
+from train.state import append_log, load_state, save_state, saved_states
 
 Model = TypeVar("Model", bound=nn.Module)
 Loss = Callable[[Any, Tensor, Tensor, torch.Generator], Tensor]
@@ -95,8 +94,7 @@ def fit(
                     line["lr"] = scheduler.get_last_lr()[0]
                     line["seconds"] = round(time.perf_counter() - start, 2)
                     if ranks.rank() == 0:
-                        with open(run / "log.jsonl", "a") as log:
-                            log.write(json.dumps(line) + "\n")
+                        append_log(run / "log.jsonl", line)
                     total.zero_()
                     count = 0
             if step % config.sample_every == 0 or stop:

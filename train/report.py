@@ -15,6 +15,7 @@ from guidance import (
     classifier_guidance,
     negative_guidance,
 )
+from guidance.command import replacing
 from guidance.models import Models
 from guidance.pictures import Panel, save_gif, save_panels
 from guidance.sampling import Request, Sampler, draw
@@ -61,7 +62,8 @@ def loss_curves(path: Path, log: Path) -> None:
         scale = "log" if phase == "unet" else "linear"
         ax.set(xlabel="training step", ylabel=labels.get(phase, phase), yscale=scale)
         ax.grid(alpha=0.3, which="both")
-    figure.savefig(path)
+    with replacing(path) as partial:
+        figure.savefig(partial)
 
 
 @torch.no_grad()
@@ -92,7 +94,8 @@ def accuracy_over_t(path: Path, accuracy: dict[int, float], K: int) -> None:
     ax.set(xlabel="$t$", ylabel="accuracy on held-out images", ylim=(0, 1.02))
     ax.grid(alpha=0.3)
     ax.legend()
-    figure.savefig(path)
+    with replacing(path) as partial:
+        figure.savefig(partial)
 
 
 def every_guidance(path: Path, models: Models, steps: int, n: int = 6, removed: int = 3) -> None:

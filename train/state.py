@@ -1,7 +1,11 @@
 """The full training state on disk, from which a run goes on as if it had never stopped."""
 
+import contextlib
+import json
 import os
+import pickle
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +56,21 @@ def save_state(
         ) from error
 
 
+def append_log(path: Path, entry: dict[str, Any]) -> None:
+    """Add a line of JSON. OSError that names the file, with no half line in it, if that fails."""
+    size = path.stat().st_size if path.is_file() else 0
+    try:
+        with open(path, "a") as log:
+            log.write(json.dumps(entry) + "\n")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        raise OSError(f"the log {path} can't be written: {error}") from error
+
+
 def saved_states(path: Path) -> list[Path]:
     """What there is to go on from, the newest first."""
-    return [p for p in (path, _previous(path)) if p.exists()]
+    return [p for p in (path, _previous(path)) if os.path.lexists(p)]  # a broken link is a state
 
 
 def _previous(path: Path) -> Path:
@@ -85,9 +101,12 @@ def _load(
     path: Path, parts: dict[str, Any], generator: torch.Generator, device: torch.device, seed: int
 ) -> tuple[int, int, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of strange pickles; what is wrong is said below
+            state = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(state[name])
+        _check(state, parts)
         streams = [state, *state.get("others", [])]  # one for each rank
         change = ""
         if state["device"] != device.type:
@@ -108,8 +127,33 @@ def _load(
             total = own["total"]
         return state["step"], state["count"], total.to(device)
     except Exception as error:  # torch.load and unpickling raise nearly anything on a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = f"{' '.join(str(error).split()) or type(error).__name__:.300}"
+        if isinstance(error, pickle.UnpicklingError):  # torch advises to load it all the same
+            reason = "it is broken, or holds more than tensors and plain numbers"
         raise ValueError(f"the state {path} can't be taken up: {reason}") from error
+
+
+def _check(state: dict[str, Any], parts: dict[str, Any]) -> None:
+    """ValueError for what no run has written, though its names are right: it would train on."""
+    for name in ("step", "count"):
+        if type(state[name]) is not int or not 0 <= state[name] <= state["step"]:
+            raise ValueError(
+                f"{name} must be an integer ≥ 0, count ≤ step, got {state[name]!r:.80}"
+            )
+    if not isinstance(state["device"], str) or state["total"].shape != ():
+        raise ValueError("device must be a text and total a single number")
+    tensors = [("total", state["total"])]
+    for part in parts.values():
+        if isinstance(part, torch.nn.Module):
+            tensors += part.state_dict().items()
+        elif isinstance(part, torch.optim.Optimizer):
+            for parameter, moments in part.state.items():
+                tensors += moments.items()
+                if any(m.shape != parameter.shape for k, m in moments.items() if k != "step"):
+                    raise ValueError("the optimiser's averages are of other shapes than the model")
+    for name, tensor in tensors:
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} is not finite")
 
 
 def _global_state(device: torch.device) -> Tensor:

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+INTEGERS = (torch.int64, torch.int32)
+
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """[cos(t·ω_i), sin(t·ω_i)], ω_i = 10000^(−2i/dim), i = 0 … dim/2 − 1.
@@ -106,10 +108,10 @@ class DownPath(nn.Module):
     ) -> None:
         super().__init__()
         halvings = len(multipliers) - 1
-        if not multipliers or min(*multipliers, blocks, channels) < 1 or width < 8 or width % 8:
+        if not multipliers or width % 8:
             raise ValueError(
-                "multipliers, blocks and channels must be ≥ 1 and width a multiple of 8, got "
-                f"{tuple(multipliers)}, {blocks}, {channels} and {width}"
+                "multipliers must not be empty and width a multiple of 8, got "
+                f"{tuple(multipliers)} and {width}"
             )
         if size < 2**halvings or size % 2**halvings:
             raise ValueError(
@@ -160,8 +162,9 @@ def zero(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def check_images(x_t: Tensor, t: Tensor | None, channels: int, size: int, weight: Tensor) -> None:
-    """ValueError unless x_t is (B, channels, size, size) of the weights' type, t (B,) integers."""
+def check_images(x_t: Tensor, channels: int, size: int, weight: Tensor) -> None:
+    """TypeError or ValueError unless x_t is (B, channels, size, size), of the weights' type."""
+    check_tensor("x_t", x_t, weight.device)
     if x_t.ndim != 4 or x_t.shape[1:] != (channels, size, size) or not x_t.is_floating_point():
         raise ValueError(
             f"x_t must be a float batch (B, {channels}, {size}, {size}), "
@@ -169,7 +172,20 @@ def check_images(x_t: Tensor, t: Tensor | None, channels: int, size: int, weight
         )
     if x_t.dtype != weight.dtype and not torch.is_autocast_enabled(x_t.device.type):
         raise ValueError(f"x_t must be {weight.dtype} as the network is, got {x_t.dtype}")
-    if t is not None and (t.shape != (len(x_t),) or t.is_floating_point()):
+
+
+def check_times(t: Tensor, x_t: Tensor) -> None:
+    """TypeError or ValueError unless t holds an integer for each image."""
+    check_tensor("t", t, x_t.device)
+    if t.shape != (len(x_t),) or t.dtype not in INTEGERS:
         raise ValueError(
             f"t must hold one integer per image, ({len(x_t)},), got {tuple(t.shape)} of {t.dtype}"
         )
+
+
+def check_tensor(name: str, tensor: Tensor, device: torch.device) -> None:
+    """TypeError unless it is a tensor, ValueError unless it is on this device."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.device != device:
+        raise ValueError(f"{name} must be on {device} as the network is, got {tensor.device}")

@@ -1,13 +1,13 @@
 """The noisy classifier p_φ(y|x_t, t) that classifier guidance needs. ADM Sec. 4.3."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unet.blocks import DownPath, Level, TimeEmbedding, check_images, group_norm
+from unet.architecture import architecture
+from unet.blocks import DownPath, Level, TimeEmbedding, check_images, check_times, group_norm
 
 
 class NoisyClassifier(nn.Module):
@@ -29,17 +29,17 @@ class NoisyClassifier(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.architecture: dict[str, Any] = {
-            "name": "NoisyClassifier",
-            "size": size,
-            "channels": channels,
-            "classes": classes,
-            "width": width,
-            "multipliers": list(multipliers),
-            "blocks": blocks,
-            "attention": list(attention),
-            "dropout": dropout,
-        }
+        self.architecture = architecture(
+            "NoisyClassifier",
+            size=size,
+            channels=channels,
+            classes=classes,
+            width=width,
+            multipliers=multipliers,
+            blocks=blocks,
+            attention=attention,
+            dropout=dropout,
+        )
         if classes < 2:
             raise ValueError(f"classes must be ≥ 2, got {classes}")
         self.down = DownPath(size, channels, width, multipliers, blocks, attention, dropout)
@@ -54,7 +54,8 @@ class NoisyClassifier(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Logits (B, K), float32 at least. x_t: (B, channels, size, size); t: (B,) in 0..T."""
         a = self.architecture
-        check_images(x_t, t, a["channels"], a["size"], self.head.weight)
+        check_images(x_t, a["channels"], a["size"], self.head.weight)
+        check_times(t, x_t)
         emb = self.time(t)
         h, _ = self.down(x_t, emb)
         h = F.silu(self.norm(self.last(h, emb)))

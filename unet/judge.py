@@ -1,11 +1,10 @@
 """The judge: an ordinary classifier of clean images, against which samples are measured."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unet.architecture import architecture
 from unet.blocks import check_images
 
 
@@ -21,18 +20,11 @@ class Judge(nn.Module):
         self, size: int = 28, channels: int = 1, classes: int = 10, width: int = 32
     ) -> None:
         super().__init__()
-        self.architecture: dict[str, Any] = {
-            "name": "Judge",
-            "size": size,
-            "channels": channels,
-            "classes": classes,
-            "width": width,
-        }
-        if min(size, channels, width) < 1 or classes < 2:
-            raise ValueError(
-                "size, channels and width must be ≥ 1 and classes ≥ 2, got "
-                f"{size}, {channels}, {width} and {classes}"
-            )
+        self.architecture = architecture(
+            "Judge", size=size, channels=channels, classes=classes, width=width
+        )
+        if classes < 2:
+            raise ValueError(f"classes must be ≥ 2, got {classes}")
         self.num_features = 2 * width
         widths = [channels, width, width, 2 * width, 2 * width, 2 * width]
         self.convolutions = nn.ModuleList(
@@ -45,7 +37,7 @@ class Judge(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """(B, num_features), float32 at least. x: (B, channels, size, size) in [-1, 1]."""
         a = self.architecture
-        check_images(x, None, a["channels"], a["size"], self.head.weight)
+        check_images(x, a["channels"], a["size"], self.head.weight)
         h = x
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             h = F.relu(norm(convolution(h)))

@@ -1,13 +1,24 @@
 """The noise predictor ε_θ(x_t, t, c). DDPM App. B; AdaGN and conditioning of ADM Sec. 3."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unet.blocks import DownPath, Level, TimeEmbedding, check_images, group_norm, zero
+from unet.architecture import architecture
+from unet.blocks import (
+    INTEGERS,
+    DownPath,
+    Level,
+    TimeEmbedding,
+    check_images,
+    check_tensor,
+    check_times,
+    group_norm,
+    zero,
+)
 
 
 class UNet(nn.Module):
@@ -32,19 +43,17 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.architecture: dict[str, Any] = {
-            "name": "UNet",
-            "size": size,
-            "channels": channels,
-            "classes": classes,
-            "width": width,
-            "multipliers": list(multipliers),
-            "blocks": blocks,
-            "attention": list(attention),
-            "dropout": dropout,
-        }
-        if classes < 1:
-            raise ValueError(f"classes must be ≥ 1, got {classes}")
+        self.architecture = architecture(
+            "UNet",
+            size=size,
+            channels=channels,
+            classes=classes,
+            width=width,
+            multipliers=multipliers,
+            blocks=blocks,
+            attention=attention,
+            dropout=dropout,
+        )
         self.null_token = classes
         self.down = DownPath(size, channels, width, multipliers, blocks, attention, dropout)
         self.time = TimeEmbedding(width)
@@ -75,7 +84,8 @@ class UNet(nn.Module):
         c=None is ∅ for every image. Returns the shape and type of x_t. ValueError on other shapes.
         """
         a = self.architecture
-        check_images(x_t, t, a["channels"], a["size"], self.out.weight)
+        check_images(x_t, a["channels"], a["size"], self.out.weight)
+        check_times(t, x_t)
         c = torch.full_like(t, self.null_token) if c is None else self._check_labels(c, len(x_t))
         emb = self.time(t) + self.label(c)  # (B, 4·width)
         h, skips = self.down(x_t, emb)
@@ -89,7 +99,8 @@ class UNet(nn.Module):
         return self.out(F.silu(self.norm(h))).to(x_t.dtype)
 
     def _check_labels(self, c: Tensor, n: int) -> Tensor:
-        if c.shape != (n,) or c.is_floating_point():
+        check_tensor("c", c, self.out.weight.device)
+        if c.shape != (n,) or c.dtype not in INTEGERS:
             raise ValueError(
                 f"c must hold one class per image, ({n},), got {tuple(c.shape)} of {c.dtype}"
             )

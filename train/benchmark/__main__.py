@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from guidance.command import Parser, choose_device, run
+from guidance.command import Parser, check_counts, choose_device, run
 from guidance.models import Models, load_models
 from guidance.sampling import Request, Sampler, draw
 from train.benchmark import growth, peers, quality
@@ -69,13 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def benchmark(args: argparse.Namespace) -> int:
     """Do the works that were asked for; rows go to the CSV files, tables to the screen."""
-    for name in ("rounds", "steps", "n", "budget", "looks"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    check_counts(args, 1_000_000, "rounds", "steps", "n", "budget", "looks")
     if args.looks > args.budget:
         raise ValueError(f"--looks must be at most --budget = {args.budget}, got {args.looks}")
-    if args.threads < 0:
-        raise ValueError(f"--threads must be at least 0, got {args.threads}")
+    if not 0 <= args.threads <= 1024:
+        raise ValueError(f"--threads must be at least 0 and at most 1024, got {args.threads}")
     device = choose_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)

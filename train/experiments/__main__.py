@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from guidance.command import Parser, run
+from guidance.command import Parser, check_counts, replacing, run
 from train.experiments import course, guided, removal, samplers, timing
 from train.experiments.results import Results, Row
 from train.lab import Lab
@@ -121,17 +121,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def experiment(args: argparse.Namespace) -> int:
     """Measure what the CSV file lacks, then show all of it."""
     args.batch_size = getattr(args, "batch_size", args.n)
-    for name in ("n", "seeds", "steps", "batch_size"):
-        if getattr(args, name) < 1:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag} must be at least 1, got {getattr(args, name)}")
+    check_counts(args, 1_000_000, "n", "steps", "batch_size")
+    check_counts(args, 1000, "seeds")
     chosen = EXPERIMENTS[args.name]
     path = Path(args.out) / f"{args.name}.csv"
     results = Results(path)
     rows = last_sweep(results) if args.plot else _measure(chosen, args, results)
     for cells in chosen.table(rows):
         print("| " + " | ".join(cells) + " |")
-    chosen.plot(rows).savefig(path.with_suffix(".png"))
+    with replacing(path.with_suffix(".png")) as partial:
+        chosen.plot(rows).savefig(partial)
     print(f"\n{len(rows)} rows in {path}; {path.with_suffix('.png')}")
     return 0
 

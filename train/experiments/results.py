@@ -1,9 +1,10 @@
 """Measured rows in a CSV file that an interrupted sweep goes on with."""
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from guidance.command import replacing
 
 Value = str | float | int
 Row = dict[str, Value]
@@ -44,13 +45,10 @@ class Results:
                 f"this version ({', '.join(rows[0])}); move it away"
             )
         every = [*self.rows, *rows]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".partial")
-        with open(partial, "w", newline="") as file:
+        with replacing(self.path) as partial, open(partial, "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows({k: _text(v) for k, v in row.items()} for row in every)
-        os.replace(partial, self.path)
         self.rows = [{k: _value(_text(v)) for k, v in row.items()} for row in every]
 
 

@@ -1,0 +1,63 @@
+"""`make soak`: the long part of what test_interruptions, test_hostile and test_fuzz try.
+
+Thirty kills, the whole fuzz, full disks, hostile files. A table says what was tried and what was
+lost; the exit code is 0 if nothing was.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+KILLS, FUZZ = 30, 10
+PARTS = {  # what, the tests, those of them that are selected
+    "kill -9 at a random moment": ("test_interruptions.py", "killed"),
+    "full disk, no right to write, signals": ("test_interruptions.py", "not killed"),
+    "hostile weights": ("test_hostile.py", ""),
+    "hostile states and configurations": ("test_states.py", ""),
+    "corrupt data files": ("test_data.py", ""),
+    "fuzz: functions": ("test_fuzz.py", "functions"),
+    "fuzz: flags": ("test_fuzz.py", "command"),
+}
+
+
+def main() -> int:
+    bad, rows = 0, []
+    for what, (file, selected) in PARTS.items():
+        with tempfile.TemporaryDirectory() as directory:
+            counts = Path(directory) / "counts.json"
+            environment = {"KILLS": str(KILLS), "FUZZ": str(FUZZ), "FUZZ_COUNT": str(counts)}
+            command = [sys.executable, "-m", "pytest", "-q", f"tests/{file}", "-k", selected]
+            begin = time.perf_counter()
+            done = subprocess.run(
+                command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True
+            )
+            seconds = time.perf_counter() - begin
+            found = json.loads(counts.read_text()) if counts.exists() else {}
+        passed, failed = (
+            int((re.search(rf"(\d+) {word}", done.stdout) or [0, 0])[1])
+            for word in ("passed", "failed")
+        )
+        kind = what.removeprefix("fuzz: ")
+        tried = found.get(f"{kind}: tried", KILLS if selected == "killed" else passed + failed)
+        refused = found.get(f"{kind}: refused, by name", "")
+        worked = found.get(f"{kind}: worked", "")
+        if done.returncode:
+            bad += 1
+            print(done.stdout)
+        lost = failed or ("?" if done.returncode else 0)
+        rows.append([what, tried, refused, worked, lost, f"{seconds:.0f}"])
+    print("| what | tried | refused with a message | worked | lost | seconds |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(map(str, row)) + " |")
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main())
