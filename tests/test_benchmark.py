@@ -149,10 +149,10 @@ def test_quality(tmp_path, capsys, monkeypatch, on_digits):
     flags = ["--budget", "5", "--looks", "2", "--out", str(tmp_path), *on_digits]
     assert benchmark.main(["quality", *flags]) == 0
     first, last = Results(tmp_path / "quality-cpu.csv").rows
-    assert (first["step"], last["step"], last["images"]) == (2, 5, 20)
+    assert (first["step"], last["step"], last["images"]) == (2, 5, 5 * 32)
     assert 0 < first["seconds"] < last["seconds"] and last["steps"] == 5
     assert 0 <= last["class_accuracy"] <= 1 and last["n"] == 20
-    assert "| 5 | 20 | 0.0 | " in capsys.readouterr().out
+    assert "| 5 | 5 | 160 | 0.0 | " in capsys.readouterr().out
 
 
 def test_quality_is_judged_by_the_averaged_network(monkeypatch, on_digits):
@@ -177,7 +177,7 @@ def test_quality_is_judged_by_the_averaged_network(monkeypatch, on_digits):
     [
         (["training", "--rounds", "0"], "--rounds must be at least 1, got 0"),
         (["training", "--threads", "-1"], "--threads must be at least 0, got -1"),
-        (["quality", "--budget", "3"], "--looks must be at most --budget = 3, got 14"),
+        (["quality", "--budget", "3"], "--looks must be at most --budget = 3, got 10"),
     ],
 )
 def test_bad_flags(flags, message, capsys):

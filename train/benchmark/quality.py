@@ -1,6 +1,8 @@
 """Time to quality: training from scratch until the judge recognises what was asked for."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ from train.judge import accuracy
 from train.loop import train_step, training_parts
 from unet import Judge
 
+# At equal images small batches are ahead in the first minutes: 83 % against 62 % after 43,000.
+IN_A_HURRY: dict[str, Any] = {"batch_size": 32, "ema": 0.995}
 SAMPLES, STEPS = 500, 20  # of each look: so many images at w = 1 in so many DDIM steps
 
 
@@ -40,12 +44,16 @@ def measure(data: Dataset, config: Config, judge: Judge, looks: int) -> list[Row
     dtype = autocast_dtype(config.precision, device)
     request, sampler = Request("classifier-free", 0, w=1.0), Sampler(steps=STEPS)
     ends = [config.steps * (look + 1) // looks for look in range(looks)]
+    losses: list[Tensor] = []
     rows: list[Row] = []
     step, seconds = 0, 0.0
+
+    def train(n: int) -> None:
+        losses.extend(step_once() for _ in range(n))
+
     for end in tqdm(ends, desc="quality", unit="look", disable=None, leave=False):
-        losses: list[Tensor] = []
-        stretch = lambda n=end - step, losses=losses: losses.extend(step_once() for _ in range(n))  # noqa: E731
-        seconds += duration(stretch, device)
+        losses.clear()
+        seconds += duration(partial(train, end - step), device)
         step = end
         x = draw(models, request, sampler, c, seed=1, dtype=dtype)
         rows.append(
@@ -53,6 +61,7 @@ def measure(data: Dataset, config: Config, judge: Judge, looks: int) -> list[Row
                 "preset": config.preset,
                 "threads": torch.get_num_threads(),
                 "steps": config.steps,
+                "batch_size": config.batch_size,
                 "ema": config.ema,
                 "step": step,
                 "images": step * config.batch_size,
@@ -67,10 +76,11 @@ def measure(data: Dataset, config: Config, judge: Judge, looks: int) -> list[Row
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each look: minutes of training, and what the judge recognised after them."""
-    head = ["step", "images", "minutes of training", "loss since the line above", "class accuracy"]
+    head = ["step", "of", "images", "minutes of training", "loss, since the last look", "accuracy"]
     body = [
         [
             str(r["step"]),
+            str(r["steps"]),
             f"{r['images']:,}",
             f"{float(r['seconds']) / 60:.1f}",
             f"{r['loss']:.4f}",
