@@ -22,9 +22,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         for word in sys.argv[1:] if args is None else args:
-            if word.startswith("--") and word.endswith(
-                "=--"
-            ):  # argparse takes it for an empty list
+            # argparse takes the value "--" for an empty list
+            if word.startswith("--") and word.endswith("=--"):
                 self.error(f"argument {word[:-3]}: expected one argument")
         return super().parse_known_args(args, namespace)
 

@@ -13,7 +13,7 @@ from train.benchmark import clock, growth, peers, quality
 from train.config import PRESETS
 from train.data import load_data
 from train.experiments.results import Results
-from unet import load
+from unet import UNet, load
 
 ROOT = Path(__file__).parents[1]
 
@@ -142,6 +142,21 @@ def test_growth(tmp_path, capsys, monkeypatch, on_digits):
     assert rows["batch", "16"]["memory_MB"] > 2 * rows["batch", "4"]["memory_MB"]
     assert rows["sampling steps", "100"]["MFLOPs"] == 10 * rows["sampling steps", "10"]["MFLOPs"]
     assert "| batch | 1 · 2 · 4 · 8 · 16 | " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", ["mnist", "cifar10"])
+def test_growth_knows_sides_that_the_preset_can_take(preset):
+    config, side = PRESETS[preset], {"mnist": 28, "cifar10": 32}[preset]
+    half, one, two = growth.sides(config, side)
+    assert (one, two) == (side, 2 * side) and side / 2 <= half < side
+    for new in (half, two):
+        attention = growth.attends(config, side, new).attention
+        with torch.device("meta"):
+            network = UNet(new, multipliers=config.multipliers, attention=attention)
+        levels = [network.down.sides.index(a) for a in attention]
+        with torch.device("meta"):
+            network = UNet(side, multipliers=config.multipliers, attention=config.attention)
+        assert levels == [network.down.sides.index(a) for a in config.attention]
 
 
 def test_quality(tmp_path, capsys, monkeypatch, on_digits):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,11 +38,13 @@ def works(data: Dataset, config: Config) -> dict[str, dict[str, Work]]:
     batches = [int(f * config.batch_size) for f in FACTORS]
     widths = [int(f * config.width) for f in FACTORS[:4]]
     side, own = data.images.shape[-1], peers.ours(data, config)
-    sides = [side // 2, side, 2 * side]
     return {
         "batch": {str(n): _training(data, config, batch_size=n) for n in batches},
         "width": {str(n): _training(data, config, width=n) for n in widths},
-        "side": {str(n): _training(_resized(data, n), _attends(config, n / side)) for n in sides},
+        "side": {
+            str(n): _training(_resized(data, n), attends(config, side, n))
+            for n in sides(config, side)
+        },
         "threads": {
             str(n): _training(data, config, threads=n) for n in sorted({1, most // 2 or 1, most})
         },
@@ -76,7 +79,14 @@ def _resized(data: Dataset, side: int) -> Dataset:
     return dataclasses.replace(data, images=images, labels=data.labels[:1000])
 
 
-def _attends(config: Config, factor: float) -> Config:
-    """Attention at the same levels, whatever the side."""
-    sides = tuple(int(factor * side) for side in config.attention)
-    return dataclasses.replace(config, attention=sides)
+def sides(config: Config, side: int) -> list[int]:
+    """About a half, one and two, in multiples of what the network can halve."""
+    unit = 2 ** (len(config.multipliers) - 1)
+    return [math.ceil(side / 2 / unit) * unit, side, 2 * side]
+
+
+def attends(config: Config, side: int, new: int) -> Config:
+    """Attention at the same levels when images of one side become images of another."""
+    return dataclasses.replace(
+        config, attention=tuple(new // (side // a) for a in config.attention)
+    )
