@@ -1,7 +1,10 @@
 """Shared oracles, all in float64: the tolerances of the tests are those of its arithmetic."""
 
+import atexit
+import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,9 @@ import torch
 from ddpm import GaussianMixture, Schedule, cosine_schedule, linear_schedule
 
 NOBODY = 65534
+COUNT: Counter[str] = Counter()  # what was tried, for the table of `make soak`
+if "COUNTS" in os.environ:
+    atexit.register(lambda: Path(os.environ["COUNTS"]).write_text(json.dumps(COUNT)))
 
 
 @pytest.fixture(params=["linear", "cosine"])

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 KILLS, FUZZ = 30, 10
 PARTS = {  # what, the tests, those of them that are selected
-    "kill -9 at a random moment": ("test_interruptions.py", "killed"),
+    "kill -9": ("test_interruptions.py", "killed"),
     "full disk, no right to write, signals": ("test_interruptions.py", "not killed"),
     "hostile weights": ("test_hostile.py", ""),
     "hostile states and configurations": ("test_states.py", ""),
@@ -31,7 +31,7 @@ def main() -> int:
     for what, (file, selected) in PARTS.items():
         with tempfile.TemporaryDirectory() as directory:
             counts = Path(directory) / "counts.json"
-            environment = {"KILLS": str(KILLS), "FUZZ": str(FUZZ), "FUZZ_COUNT": str(counts)}
+            environment = {"KILLS": str(KILLS), "FUZZ": str(FUZZ), "COUNTS": str(counts)}
             command = [sys.executable, "-m", "pytest", "-q", f"tests/{file}", "-k", selected]
             begin = time.perf_counter()
             done = subprocess.run(
@@ -44,13 +44,15 @@ def main() -> int:
             for word in ("passed", "failed")
         )
         kind = what.removeprefix("fuzz: ")
-        tried = found.get(f"{kind}: tried", KILLS if selected == "killed" else passed + failed)
+        tried = found.get(f"{kind}: tried", passed + failed)
         refused = found.get(f"{kind}: refused, by name", "")
         worked = found.get(f"{kind}: worked", "")
         if done.returncode:
             bad += 1
             print(done.stdout)
         lost = failed or ("?" if done.returncode else 0)
+        if writing := found.get("kill -9: while the state was written"):
+            what += f" at random moments, {writing} while the state was written"
         rows.append([what, tried, refused, worked, lost, f"{seconds:.0f}"])
     print("| what | tried | refused with a message | worked | lost | seconds |")
     print("|---|---|---|---|---|---|")

@@ -10,23 +10,20 @@ None; integers that are negative, fractional, 10⁹ or 10³⁰; tensors of other
 a schedule, a model or a generator is one and a predictor can be called, and that images are of a
 magnitude (≤ 10³) that float32 can square.
 
-FUZZ=n multiplies the number of cases. FUZZ_COUNT names a file that the counts are written to.
+FUZZ=n multiplies the number of cases.
 """
 
-import atexit
 import contextlib
 import io
-import json
 import math
 import os
 import re
 import tempfile
-from collections import Counter
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+from conftest import COUNT
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -47,9 +44,6 @@ from train.evaluate import main as evaluate_main
 from train.evaluate import parser as evaluate_parser
 from train.experiments import __main__ as experiments
 
-COUNT: Counter[str] = Counter()
-if "FUZZ_COUNT" in os.environ:
-    atexit.register(lambda: Path(os.environ["FUZZ_COUNT"]).write_text(json.dumps(COUNT)))
 settings.register_profile(
     "fuzz",
     derandomize=True,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import COUNT
 from PIL import Image
 
 from guidance.command import run as run_command
@@ -80,26 +81,38 @@ def whole(tmp_path_factory):
 
 
 def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
-    """kill -9 at random moments; every state that is left is whole, and the end is bit for bit."""
+    """kill -9 at random moments; every state that is left is whole, and the end is bit for bit.
+
+    KILLS=n asks for more of them. A run that has come to its end is compared, and another begun.
+    """
     expected, seconds = whole
-    moments, kills = random.Random(0), 0
-    (tmp_path / "log.jsonl").touch()
-    for _ in range(int(os.environ.get("KILLS", "3"))):
-        process = start(tmp_path)
+    moments, kills, run = random.Random(0), 0, tmp_path / "0"
+    while kills < int(os.environ.get("KILLS", "3")):
+        process = start(run)
         try:
             process.wait(moments.uniform(0, 0.3 * seconds))
         except subprocess.TimeoutExpired:
             process.kill()
             kills += 1
-        process.communicate()
-        for state in tmp_path.glob("*.state*"):
-            if not state.name.endswith(".partial"):
-                assert torch.load(state, weights_only=True)["step"] <= STEPS
-        for line in (tmp_path / "log.jsonl").read_text().splitlines():
-            assert json.loads(line)["step"] <= STEPS
-    assert kills
-    finish(start(tmp_path))
-    assert torch.equal(torch.stack(torch.load(tmp_path / "end.pt")), torch.stack(expected))
+            COUNT["kill -9: tried"] += 1
+            process.communicate()
+            COUNT["kill -9: while the state was written"] += bool(list(run.glob("*.partial")))
+            for state in run.glob("*.state*"):
+                if not state.name.endswith(".partial"):
+                    assert torch.load(state, weights_only=True)["step"] <= STEPS
+            if (run / "log.jsonl").exists():
+                for line in (run / "log.jsonl").read_text().splitlines():
+                    assert json.loads(line)["step"] <= STEPS
+        else:
+            ends_as(process, run, expected)
+            run = tmp_path / str(kills)
+    ends_as(start(run), run, expected)
+
+
+def ends_as(process, run, expected):
+    finish(process)
+    assert torch.equal(torch.stack(torch.load(run / "end.pt")), torch.stack(expected))
+    assert not list(run.glob("*.partial"))
 
 
 def saved(path, step):
