@@ -108,7 +108,7 @@ def test_from_end_to_end(tmp_path, capsys, monkeypatch, on_digits):
     for _ in range(2):  # a second run takes the place of the first
         assert benchmark.main(["training", "sampling", "guidance", *flags]) == 0
     out = capsys.readouterr().out
-    assert "| training | this project | " in out and "× none |" in out
+    assert "| training | mnist | this project | " in out and "× none |" in out
     rows = Results(tmp_path / "benchmark-cpu.csv").rows
     assert [row["work"] for row in rows] == ["training", "sampling"] + ["guidance"] * 4
     for row, passes in ((rows[0], 3), (rows[1], 100)):

@@ -146,7 +146,17 @@ def _beside_peers(
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
     """A line for each row: rate with its spread over the rounds, and ours against it, per FLOP."""
-    head = ["work", "who", "MFLOPs", "images/s (range)", "GFLOP/s", "of peak", "MB", "ours is"]
+    head = [
+        "work",
+        "preset",
+        "who",
+        "MFLOPs",
+        "images/s (range)",
+        "GFLOP/s",
+        "of peak",
+        "MB",
+        "ours is",
+    ]
     body = []
     for r in rows:
         numbers = ["", "", ""]
@@ -155,9 +165,8 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
             numbers = [f"{r['MFLOPs']:.0f}", f"{r['GFLOPs_per_s']:.0f}", f"{100 * share:.0f} %"]
         ratio = f"{r['ratio']:.2f} × {'none' if r['work'] == 'guidance' else 'as fast'}"
         memory = f"{r['memory_MB']:.0f}"
-        body.append(
-            [str(r["work"]), str(r["name"]), numbers[0], rate(r), *numbers[1:], memory, ratio]
-        )
+        names = [str(r[key]) for key in ("work", "preset", "name")]
+        body.append([*names, numbers[0], rate(r), *numbers[1:], memory, ratio])
     return [head, *body]
 
 
