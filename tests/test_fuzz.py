@@ -35,8 +35,9 @@ from guidance.__main__ import main as guidance_main
 from guidance.__main__ import parser as guidance_parser
 from guidance.models import Models, load_models
 from guidance.sampling import KINDS, Request, Sampler, draw, sample, window
-from train import benchmark, metrics
+from train import metrics
 from train.__main__ import main as train_main
+from train.benchmark import __main__ as benchmark
 from train.config import Config, from_flags
 from train.config import parser as train_parser
 from train.data import load_data
@@ -512,7 +513,7 @@ COMMANDS = {
     "train": train_main,
     "train.evaluate": evaluate_main,
     **{f"train.experiments {name}": experiments.main for name in experiments.EXPERIMENTS},
-    "train.benchmark": benchmark.main,
+    **{f"train.benchmark {work}": benchmark.main for work in benchmark.WORKS},
 }
 PARSERS = {
     "guidance": guidance_parser,
@@ -527,7 +528,7 @@ def flags_of(command):
     """Flag -> whether it takes a value; --help ends every parser and is left out."""
     module, *kind = command.split()
     parser = PARSERS[module]()
-    for action in parser._subparsers._group_actions if kind else []:
+    for action in parser._subparsers._group_actions if parser._subparsers else []:
         parser = action.choices[kind[0]]
     taken = [a for a in parser._actions if a.option_strings and a.dest != "help"]
     return {a.option_strings[0]: a.nargs != 0 for a in taken}
@@ -541,8 +542,10 @@ def without_the_work(patch, out):
     patch.setattr("guidance.pictures.save_panels", reach)
     patch.setattr("train.lab.Lab.draw", first_update)
     patch.setattr("train.experiments.timing.run", reach)
-    patch.setattr("train.benchmark.load_data", lambda *a: load_data("digits", ""))
-    patch.setattr("train.benchmark._contenders", reach)
+    patch.setattr("train.benchmark.__main__.load_data", lambda *a: load_data("digits", ""))
+    patch.setattr("train.benchmark.__main__.matrix_peak", lambda device: 1e12)
+    for work in ("__main__._contenders", "__main__.measure", "growth.works", "quality.measure"):
+        patch.setattr(f"train.benchmark.{work}", reach)
     patch.setattr("torch.set_num_threads", lambda n: None)
 
 
