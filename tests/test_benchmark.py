@@ -191,7 +191,7 @@ def test_quality_is_judged_by_the_averaged_network(monkeypatch, on_digits):
     ("flags", "message"),
     [
         (["training", "--rounds", "0"], "--rounds must be at least 1, got 0"),
-        (["training", "--threads", "-1"], "--threads must be at least 0, got -1"),
+        (["training", "--threads", "-1"], "--threads must be at least 0 and at most 1024, got -1"),
         (["quality", "--budget", "3"], "--looks must be at most --budget = 3, got 10"),
     ],
 )
