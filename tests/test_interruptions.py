@@ -90,7 +90,7 @@ def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
     KILLS=n asks for more of them. A run that has come to its end is compared, and another begun.
     """
     expected, seconds = whole
-    moments, kills, run = random.Random(0), 0, tmp_path / "0"
+    moments, kills, runs, run = random.Random(0), 0, 1, tmp_path / "1"
     met: list[int] = []  # the steps of the states that kills have left behind
     while kills < int(os.environ.get("KILLS", "3")):
         process = start(run)
@@ -100,7 +100,8 @@ def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
         process.communicate()
         if (run / "end.pt").exists():
             ends_as(start(run), run, expected)
-            run = tmp_path / str(kills)
+            runs += 1  # and another is begun
+            run = tmp_path / str(runs)
             continue
         kills += 1
         COUNT["kill -9: tried"] += 1
