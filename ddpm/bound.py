@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.forward import noise_like, q_posterior, q_sample, same_shape
+from ddpm.forward import check_batches, noise_like, q_posterior, q_sample
 from ddpm.loss import Predictor
 from ddpm.reverse import reverse_mean
 from ddpm.schedule import Schedule, integer
@@ -109,7 +109,7 @@ def discrete_log_likelihood(x_0: Tensor, mean: Tensor, variance: Tensor, levels:
 
 def on_grid(x_0: Tensor, levels: int) -> Tensor:
     """x_0 in units of the grid, 0..levels−1. ValueError if it lies off the grid."""
-    same_shape(x_0=x_0)
+    check_batches(x_0=x_0)
     if x_0.is_meta or not x_0.numel():
         raise ValueError(f"x_0 must hold values, got {tuple(x_0.shape)} on {x_0.device}")
     count = integer(levels)

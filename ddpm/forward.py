@@ -14,7 +14,7 @@ def q_sample(schedule: Schedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     DDPM Eq. 4: t noising steps of Eq. 2 at once. CFG Eq. 1 with λ = log(ᾱ_t/(1 − ᾱ_t)).
     x_0, eps: (B, ...); t: (B,) in 0..T. Returns (B, ...).
     """
-    same_shape(x_0=x_0, eps=eps)
+    check_batches(x_0=x_0, eps=eps)
     alpha_bar = schedule.alpha_bar  # (T+1,)
     signal = schedule.at(alpha_bar.sqrt(), t, x_0)  # (B, 1, ...)
     noise = schedule.at((1 - alpha_bar).sqrt(), t, x_0)  # (B, 1, ...)
@@ -28,7 +28,7 @@ def q_posterior(schedule: Schedule, x_0: Tensor, x_t: Tensor, t: Tensor) -> tupl
     DDPM Eq. 6, 7; CFG Eq. 3. x_0, x_t: (B, ...); t: (B,) in 1..T.
     Returns mean (B, ...) and variance (B, 1, ...).
     """
-    same_shape(x_0=x_0, x_t=x_t)
+    check_batches(x_0=x_0, x_t=x_t)
     beta, alpha, alpha_bar = schedule.beta, schedule.alpha, schedule.alpha_bar
     previous = alpha_bar.roll(1)  # ᾱ_{t−1}
     from_x_0 = schedule.at(previous.sqrt() * beta / (1 - alpha_bar), t, x_0, first=1)
@@ -45,7 +45,7 @@ def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
 
 
-def same_shape(**tensors: Tensor) -> None:
+def check_batches(**tensors: Tensor) -> None:
     """TypeError or ValueError that names what is no batch of floats, or is of another shape or
     device than the first: broadcasting would hide it.
     """

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpm.forward import noise_like, q_sample, same_shape
+from ddpm.forward import check_batches, noise_like, q_sample
 from ddpm.schedule import Schedule
 
 Predictor = Callable[[Tensor, Tensor], Tensor]
@@ -25,7 +25,7 @@ def simple_loss(
     untrained network that answers 0 has loss 1. One t and one ε per image.
     x_0: (B, ...) in [-1, 1]. Returns a scalar, float32 at least.
     """
-    same_shape(x_0=x_0)
+    check_batches(x_0=x_0)
     if not x_0.numel():
         raise ValueError(f"x_0 must hold an image at least, got {tuple(x_0.shape)}")
     device = x_0.device if generator is None else generator.device
@@ -33,6 +33,6 @@ def simple_loss(
     t = t.to(x_0.device)  # (B,)
     noise = noise_like(x_0, generator)  # (B, ...)
     answer = eps(q_sample(schedule, x_0, t, noise), t)
-    same_shape(noise=noise, eps=answer)
+    check_batches(noise=noise, eps=answer)
     error = noise - answer
     return error.to(torch.promote_types(error.dtype, torch.float32)).square().mean()

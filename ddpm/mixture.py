@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpm.forward import noise_like, same_shape
+from ddpm.forward import check_batches, noise_like
 from ddpm.schedule import Schedule, integer
 
 
@@ -23,10 +23,10 @@ class GaussianMixture:
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor, weight: Tensor | None = None) -> None:
-        same_shape(mean=mean)
+        check_batches(mean=mean)
         weight = mean.new_ones(len(mean)) if weight is None else weight
         for name, tensor in {"mean": mean, "covariance": covariance, "weight": weight}.items():
-            same_shape(**{name: tensor})
+            check_batches(**{name: tensor})
             if tensor.device != mean.device or tensor.is_meta or not bool(tensor.isfinite().all()):
                 raise ValueError(f"{name} must hold finite numbers on one device")
         if mean.ndim < 2 or not mean.numel():
@@ -100,7 +100,7 @@ class GaussianMixture:
 
     def _whitened(self, schedule: Schedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """x_t − √ᾱ_t·m_k in the eigenbasis of C_k, and its variances there: both (B, K, D)."""
-        same_shape(x_t=x_t)
+        check_batches(x_t=x_t)
         if x_t.shape[1:] != self.shape:
             raise ValueError(f"x_t must be (B, *{tuple(self.shape)}), got {tuple(x_t.shape)}")
         alpha_bar = schedule.alpha_bar  # (T+1,)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.forward import noise_like, q_posterior, same_shape
+from ddpm.forward import check_batches, noise_like, q_posterior
 from ddpm.loss import Predictor
 from ddpm.schedule import Schedule, integer, is_number, timesteps
 
@@ -33,7 +33,7 @@ def predict_x_0(schedule: Schedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Tens
     DDPM Eq. 15; CFG Eq. 5. The image that ε would leave behind. Not clipped.
     x_t, eps: (B, ...); t: (B,) in 1..T. Returns (B, ...).
     """
-    same_shape(x_t=x_t, eps=eps)
+    check_batches(x_t=x_t, eps=eps)
     alpha_bar = schedule.alpha_bar  # (T+1,)
     noise = schedule.at((1 - alpha_bar).sqrt(), t, x_t, first=1)  # (B, 1, ...)
     return (x_t - noise * eps) / schedule.at(alpha_bar.sqrt(), t, x_t)
@@ -45,7 +45,7 @@ def reverse_mean(schedule: Schedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Ten
     DDPM Eq. 11: μ̃_t of Eq. 7 with Eq. 15 in the place of x_0.
     x_t, eps: (B, ...); t: (B,) in 1..T. Returns (B, ...).
     """
-    same_shape(x_t=x_t, eps=eps)
+    check_batches(x_t=x_t, eps=eps)
     noise = schedule.at(schedule.beta / (1 - schedule.alpha_bar).sqrt(), t, x_t, first=1)
     return (x_t - noise * eps) / schedule.at(schedule.alpha.sqrt(), t, x_t)
 
@@ -108,11 +108,10 @@ def ddim(
     visited = _visited(schedule, x_T, steps, clip)
     if not (is_number(eta) and eta >= 0):
         raise ValueError(f"eta must be a number ≥ 0, got {eta!r:.80}")
+    eta = float(eta)  # of whatever kind of number
     sub = schedule.subsequence(visited)
     alpha_bar, previous = sub.alpha_bar, sub.alpha_bar.roll(1)  # (S+1,): ᾱ_t, ᾱ_{t−1}
-    sigma = (
-        float(eta) * ((1 - previous) / (1 - alpha_bar)).sqrt() * (1 - alpha_bar / previous).sqrt()
-    )
+    sigma = eta * ((1 - previous) / (1 - alpha_bar)).sqrt() * (1 - alpha_bar / previous).sqrt()
     sigma[0] = 0.0  # nothing comes before clean data
     if not bool((sigma**2 <= 1 - previous).all()):
         raise ValueError(f"eta must be a number ≥ 0 that keeps σ_t² ≤ 1 − ᾱ_{{t−1}}, got {eta}")
@@ -159,7 +158,7 @@ def _visited(
     schedule: Schedule, x_T: Tensor, steps: int | Sequence[int] | None, clip: Clip
 ) -> list[int]:
     """The list of t that `steps` stands for, after a look at what every sampler is given."""
-    same_shape(x_T=x_T)
+    check_batches(x_T=x_T)
     if x_T.ndim < 2:
         raise ValueError(f"x_T must be (B, ...) floats, got {tuple(x_T.shape)} of {x_T.dtype}")
     pair = isinstance(clip, (tuple, list)) and len(clip) == 2

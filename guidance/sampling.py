@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import Step, ancestral, ddim, timesteps
-from ddpm.forward import same_shape
+from ddpm.forward import check_batches
 from ddpm.schedule import integer
 from guidance.arguments import check_labels, per_image
 from guidance.classifier import class_log_prob, classifier_guidance, classifier_mean_shift
@@ -63,7 +63,7 @@ def sample(
         )
     if models.classifier is None and request.kind in ("classifier", "posterior-negative"):
         raise ValueError(f"kind {request.kind} needs a classifier, and models has none")
-    same_shape(x_T=x_T)
+    check_batches(x_T=x_T)
     c = per_image("positive", check_labels("positive", request.positive, K), x_T)
     shift = None
     predictor = lambda x_t, t: unet(x_t, t, c)  # noqa: E731
@@ -124,17 +124,16 @@ def draw(
     The same seed gives every request the same x_T. dtype: of autocast, None for none.
     share (k, m): only every m-th batch from the k-th on, with the x_T that it has among all.
     """
-    labels, whole = check_labels("c", c, models.unet.null_token), integer(seed)
+    c, whole = check_labels("c", c, models.unet.null_token), integer(seed)
     if whole is None or not 0 <= whole < 2**63:
         raise ValueError(f"seed must be an integer in 0..2^63−1, got {seed!r:.80}")
-    if (integer(batch_size) or 0) < 1 or labels.ndim != 1 or not len(labels):
+    if (integer(batch_size) or 0) < 1 or c.ndim != 1 or not len(c):
         raise ValueError(f"batch_size must be at least 1 and c (n,), got {batch_size!r:.80}")
-    c = labels
     generator = torch.Generator().manual_seed(seed)
     x_T = models.noise(len(c), generator)
     k, m = share
     if k:  # the noise of other batches is other noise
-        generator.manual_seed((seed + k * 0x9E3779B97F4A7C15) % 2**63)
+        generator.manual_seed(stream_seed(seed, k))
     batches = list(zip(x_T.split(batch_size), c.split(batch_size), strict=True))[k::m]
     n = sum(len(labels) for _, labels in batches)
     samples = [x_T[:0].float().cpu()]
@@ -148,6 +147,11 @@ def draw(
             samples.append(last.x.float().cpu())
             bar.update(len(x))
     return torch.cat(samples)
+
+
+def stream_seed(seed: int, stream: int) -> int:
+    """`seed` for stream 0; far apart for the others, in the 32 bits that the CPU takes as well."""
+    return (seed + stream * 0x9E3779B97F4A7C15) % 2**63 if stream else seed
 
 
 def window(T: int, S: int, start_step: int, stop_step: int | None = None) -> tuple[int, int]:

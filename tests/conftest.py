@@ -79,6 +79,16 @@ def _capabilities(new: list[int] | None = None) -> list[int]:
     return list(data)
 
 
+class Bomb:
+    """Unpickled, it leaves a mark."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.marker),)
+
+
 def normal(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from commands import PARSERS
 from conftest import COUNT
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -32,17 +33,14 @@ import guidance
 import unet
 from ddpm import cosine_schedule
 from guidance.__main__ import main as guidance_main
-from guidance.__main__ import parser as guidance_parser
 from guidance.models import Models, load_models
 from guidance.sampling import KINDS, Request, Sampler, draw, sample, window
 from train import metrics
 from train.__main__ import main as train_main
 from train.benchmark import __main__ as benchmark
 from train.config import Config, from_flags
-from train.config import parser as train_parser
 from train.data import load_data
 from train.evaluate import main as evaluate_main
-from train.evaluate import parser as evaluate_parser
 from train.experiments import __main__ as experiments
 
 settings.register_profile(
@@ -514,13 +512,6 @@ COMMANDS = {
     "train.evaluate": evaluate_main,
     **{f"train.experiments {name}": experiments.main for name in experiments.EXPERIMENTS},
     **{f"train.benchmark {work}": benchmark.main for work in benchmark.WORKS},
-}
-PARSERS = {
-    "guidance": guidance_parser,
-    "train": train_parser,
-    "train.evaluate": evaluate_parser,
-    "train.experiments": experiments.parser,
-    "train.benchmark": benchmark.parser,
 }
 
 

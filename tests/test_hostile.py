@@ -1,7 +1,6 @@
 """Files from strangers: every lie is one line that names the file, and none costs memory."""
 
 import json
-import os
 import pickle
 import resource
 import struct
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Bomb
 from safetensors.torch import load_file, save_file
 
 from ddpm import cosine_schedule
@@ -89,16 +89,6 @@ def test_a_checkpoint_of_pickles_is_not_opened(path, tmp_path, capsys):
     torch.save({"a": Bomb(tmp_path / "marker")}, path)
     refused(path, capsys, "not a whole safetensors file")
     assert not (tmp_path / "marker").exists()
-
-
-class Bomb:
-    """Unpickled, it leaves a mark."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
 
 
 def test_paths_that_are_no_file(path, capsys):

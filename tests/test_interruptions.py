@@ -1,6 +1,7 @@
 """Nothing is lost: a run that is killed or meets a full disk goes on from its last whole state."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -90,7 +91,9 @@ def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
     KILLS=n asks for more of them. A run that has come to its end is compared, and another begun.
     """
     expected, seconds = whole
-    moments, kills, runs, run = random.Random(0), 0, 1, tmp_path / "1"
+    moments, kills = random.Random(0), 0
+    runs = (tmp_path / str(number) for number in itertools.count())
+    run = next(runs)
     met: list[int] = []  # the steps of the states that kills have left behind
     while kills < int(os.environ.get("KILLS", "3")):
         process = start(run)
@@ -100,8 +103,7 @@ def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
         process.communicate()
         if (run / "end.pt").exists():
             ends_as(start(run), run, expected)
-            runs += 1  # and another is begun
-            run = tmp_path / str(runs)
+            run = next(runs)
             continue
         kills += 1
         COUNT["kill -9: tried"] += 1

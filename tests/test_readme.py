@@ -5,26 +5,17 @@ import shlex
 from pathlib import Path
 
 import pytest
+from commands import PARSERS
 
-from guidance.__main__ import parser as guidance_parser
 from train.benchmark import __main__ as benchmark
 from train.benchmark import growth, quality
 from train.config import PRESETS
-from train.config import parser as train_parser
-from train.evaluate import parser as evaluate_parser
 from train.experiments import __main__ as experiments
 from train.experiments import results
 from unet import UNet
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
-PARSERS = {
-    "guidance": guidance_parser,
-    "train": train_parser,
-    "train.evaluate": evaluate_parser,
-    "train.experiments": experiments.parser,
-    "train.benchmark": benchmark.parser,
-}
 COMMANDS = re.findall(r"python -m ((?:guidance|train)[^`\n#]*--[^`\n#]*)", TEXT)
 
 

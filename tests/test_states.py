@@ -5,12 +5,12 @@ test_train.py's interrupted runs show: they end bit for bit where the whole one 
 """
 
 import json
-import os
 import pickle
 import shutil
 
 import pytest
 import torch
+from conftest import Bomb
 
 from train.__main__ import main
 
@@ -44,16 +44,6 @@ def refused(run, capsys, *words):
     assert error.startswith("python -m train: error: ") and error.count("\n") == 1, error
     assert len(error) < 1000 and any(word in error for word in words), error
     assert not (run / "unet.safetensors").exists()
-
-
-class Bomb:
-    """Unpickled, it leaves a mark."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, pickle.HIGHEST_PROTOCOL])

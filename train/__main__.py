@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ddpm import cosine_schedule, linear_schedule
+from ddpm import Schedule
 from guidance.command import replacing
 from guidance.models import Models, load_models
 from guidance.sampling import Request, Sampler
@@ -55,7 +55,7 @@ def _command(args: argparse.Namespace) -> int:
 def _train(config: Config, resume: bool, overwrite: bool) -> int:
     device = launch.join(config.device)
     ranks.share(config.batch_size)  # or ValueError, before anything is written
-    schedule = (linear_schedule if config.schedule == "linear" else cosine_schedule)(config.T)
+    schedule = Schedule.from_info({"name": config.schedule, "T": config.T})
     if schedule.alpha_bar[-1] > 1e-3:
         raise ValueError(
             f"--T {config.T} with --schedule {config.schedule} leaves √ᾱ_T = "

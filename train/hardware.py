@@ -34,7 +34,7 @@ def memory_format(device: torch.device) -> torch.memory_format:
 def compile_network(network: nn.Module, wanted: str, device: torch.device) -> None:
     """Have torch.compile translate the network's forward pass, in place; its weights stay theirs.
 
-    wanted: off, on, or auto, which is on for CUDA alone: on two AVX-512 cores sampling gets 1.5
+    wanted: off, on, or auto, which is on for CUDA alone: on two AVX-512 cores sampling gets 1.3
     times as fast by it and training not at all, after 40 to 60 seconds of compiling.
     Where no compiler is found, auto says so and goes on without; on raises ValueError.
     """

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 
-from ddpm.forward import same_shape
+from ddpm.forward import check_batches
 from ddpm.schedule import integer
 
 
 def _check(least: int, **batches: Tensor) -> None:
     """TypeError or ValueError that names what is not (n, F) finite floats, n ≥ least."""
     for name, x in batches.items():
-        same_shape(**{name: x})
+        check_batches(**{name: x})
         if x.ndim != 2 or len(x) < least or x.is_meta or not bool(x.isfinite().all()):
             raise ValueError(f"{name} must be (n, F), finite, n ≥ {least}, got {tuple(x.shape)}")
 

@@ -104,13 +104,8 @@ def seeded(generator: torch.Generator, seed: int) -> torch.Generator:
     """The generator, seeded with this rank's own seed; other ranks than 0 seed dropout as well."""
     number = rank()
     if number:
-        torch.manual_seed(_seed(seed, 2 * number + 1))
-    return generator.manual_seed(_seed(seed, 2 * number))
-
-
-def _seed(seed: int, stream: int) -> int:
-    """`seed` for stream 0; far apart for the others, in the 32 bits that the CPU takes as well."""
-    return (seed + stream * 0x9E3779B97F4A7C15) % 2**63 if stream else seed
+        torch.manual_seed(sampling.stream_seed(seed, 2 * number + 1))
+    return generator.manual_seed(sampling.stream_seed(seed, 2 * number))
 
 
 def draw(

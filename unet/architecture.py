@@ -8,8 +8,12 @@ MOST |= {"multipliers": 64, "attention": 4096}
 LEVELS = 8
 
 
-def architecture(name: str, **arguments: Any) -> dict[str, Any]:
-    """The network's name and arguments as plain data. ValueError that names the argument."""
+def architecture(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The network's name, and those of its arguments in `found`, its locals(), as plain data.
+
+    ValueError that names the argument that is out of range.
+    """
+    arguments = {key: value for key, value in found.items() if key in MOST or key == "dropout"}
     for key, value in arguments.items():
         if key == "dropout":
             number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -29,17 +29,7 @@ class NoisyClassifier(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.architecture = architecture(
-            "NoisyClassifier",
-            size=size,
-            channels=channels,
-            classes=classes,
-            width=width,
-            multipliers=multipliers,
-            blocks=blocks,
-            attention=attention,
-            dropout=dropout,
-        )
+        self.architecture = architecture("NoisyClassifier", locals())
         if classes < 2:
             raise ValueError(f"classes must be ≥ 2, got {classes}")
         self.down = DownPath(size, channels, width, multipliers, blocks, attention, dropout)

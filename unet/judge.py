@@ -20,9 +20,7 @@ class Judge(nn.Module):
         self, size: int = 28, channels: int = 1, classes: int = 10, width: int = 32
     ) -> None:
         super().__init__()
-        self.architecture = architecture(
-            "Judge", size=size, channels=channels, classes=classes, width=width
-        )
+        self.architecture = architecture("Judge", locals())
         if classes < 2:
             raise ValueError(f"classes must be ≥ 2, got {classes}")
         self.num_features = 2 * width

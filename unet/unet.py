@@ -43,17 +43,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.architecture = architecture(
-            "UNet",
-            size=size,
-            channels=channels,
-            classes=classes,
-            width=width,
-            multipliers=multipliers,
-            blocks=blocks,
-            attention=attention,
-            dropout=dropout,
-        )
+        self.architecture = architecture("UNet", locals())
         self.null_token = classes
         self.down = DownPath(size, channels, width, multipliers, blocks, attention, dropout)
         self.time = TimeEmbedding(width)

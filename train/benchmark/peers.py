@@ -58,7 +58,7 @@ def ours(data: Dataset, config: Config, name: str = "this project") -> Contender
         request = Request("classifier-free", 0, w=W)
         return draw(models, request, Sampler(steps=S), c, 0, batch_size=n, dtype=dtype)
 
-    cost = forward_flops(data, our_unet(data, config))
+    cost = forward_flops(data, our_unet(data, config))  # of one that is not compiled
     return Contender(name, cost, _parameters(model), step, sample)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm import cosine_schedule, linear_schedule
+from ddpm import Schedule
 from guidance.models import Models
 from guidance.sampling import Request, Sampler, draw
 from train import objectives
@@ -34,7 +34,7 @@ def measure(data: Dataset, config: Config, judge: Judge, looks: int) -> list[Row
     """
     device = data.images.device
     torch.manual_seed(config.seed)
-    schedule = (linear_schedule if config.schedule == "linear" else cosine_schedule)(config.T)
+    schedule = Schedule.from_info({"name": config.schedule, "T": config.T})
     parts = training_parts(our_unet(data, config), config, device, config.steps)
     generator = torch.Generator(device).manual_seed(config.seed)
     step_once = train_step(objectives.unet_loss(schedule, config), data, config, parts, generator)
