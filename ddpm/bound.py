@@ -6,10 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.forward import check_batches, noise_like, q_posterior, q_sample
+from ddpm.checks import GridImages, Variance, checked
+from ddpm.forward import noise_like, q_posterior, q_sample
 from ddpm.loss import Predictor
 from ddpm.reverse import reverse_mean
-from ddpm.schedule import Schedule, integer
+from ddpm.schedule import Schedule
+
+ONE = torch.ones((), dtype=torch.float64)  # the variance of p(x_T)
 
 
 class Bound(NamedTuple):
@@ -25,13 +28,14 @@ class Bound(NamedTuple):
         return self.L_T + self.L_t.sum(1) + self.L_0
 
 
+@checked
 @torch.no_grad()
 def variational_bound(
     schedule: Schedule,
     eps: Predictor,
-    x_0: Tensor,
+    x_0: GridImages,
     *,
-    variance: str = "beta",
+    variance: Variance = "beta",
     levels: int = 256,
     generator: torch.Generator | None = None,
 ) -> Bound:
@@ -43,34 +47,26 @@ def variational_bound(
     One ε per image and t, so T calls of eps.
     x_0: (B, ...) on the grid of `levels` values in [-1, 1]. Returns a Bound in bits/dim.
     """
-    if variance not in ("beta", "posterior"):
-        raise ValueError(f"variance must be 'beta' or 'posterior', got {variance!r}")
-    if variance == "posterior" and schedule.T < 2:
-        raise ValueError(f"variance 'posterior' needs T ≥ 2, got T = {schedule.T}")
-    on_grid(x_0, levels)
-    if x_0.ndim < 2:
-        raise ValueError(f"x_0 must be (B, ...), got {tuple(x_0.shape)}")
-    sigma_squared = schedule.beta.clone()  # (T+1,)
+    sigma_squared = schedule.beta  # (T+1,)
     if variance == "posterior":
+        if schedule.T < 2:
+            raise ValueError(f"variance 'posterior' needs T ≥ 2, got T = {schedule.T}")
         sigma_squared = schedule.posterior_variance.clone()
         sigma_squared[1] = sigma_squared[2]
 
     kl = []
-    for step in range(schedule.T, 0, -1):
-        t = torch.full((len(x_0),), step, device=x_0.device)
-        noise = noise_like(x_0, generator)
-        x_t = q_sample(schedule, x_0, t, noise)
-        mean = reverse_mean(schedule, x_t, t, eps(x_t, t))
-        p_variance = schedule.at(sigma_squared, t, x_0)
-        if step > 1:
+    for t in range(schedule.T, 0, -1):
+        t_b = torch.full((len(x_0),), t, device=x_0.device)
+        x_t = q_sample(schedule, x_0, t, noise_like(x_0, generator))
+        mean = reverse_mean(schedule, x_t, t, eps(x_t, t_b))
+        p_variance = sigma_squared[t]
+        if t > 1:
             q_mean, q_variance = q_posterior(schedule, x_0, x_t, t)
             kl.append(gaussian_kl(q_mean, q_variance, mean, p_variance).flatten(1).mean(1))
     L_0 = -discrete_log_likelihood(x_0, mean, p_variance, levels).flatten(1).mean(1)
 
-    T = torch.full((len(x_0),), schedule.T, device=x_0.device)
-    q_mean = schedule.at(schedule.alpha_bar.sqrt(), T, x_0) * x_0
-    q_variance = schedule.at(1 - schedule.alpha_bar, T, x_0)
-    L_T = gaussian_kl(q_mean, q_variance, torch.zeros_like(x_0), torch.ones_like(q_variance))
+    alpha_bar_T = schedule.alpha_bar[-1]
+    L_T = gaussian_kl(alpha_bar_T.sqrt() * x_0, 1 - alpha_bar_T, torch.zeros_like(x_0), ONE)
     L_t = torch.stack(kl[::-1], dim=1) if kl else x_0.new_zeros(len(x_0), 0)
     return Bound(*(term / math.log(2) for term in (L_T.flatten(1).mean(1), L_t, L_0)))
 
@@ -85,7 +81,8 @@ def gaussian_kl(q_mean: Tensor, q_variance: Tensor, p_mean: Tensor, p_variance: 
     return 0.5 * (ratio - 1 - ratio.log() + (q_mean - p_mean) ** 2 / p_variance)
 
 
-def discrete_log_likelihood(x_0: Tensor, mean: Tensor, variance: Tensor, levels: int) -> Tensor:
+@checked
+def discrete_log_likelihood(x_0: GridImages, mean: Tensor, variance: Tensor, levels: int) -> Tensor:
     """log ∫_{δ−(x_0)}^{δ+(x_0)} N(x; μ_θ(x_1, 1), σ_1²) dx,  δ±(x) = x ± 1/(levels − 1)
 
     DDPM Eq. 13; the bins of −1 and 1 reach to ∓∞. Element by element, in nats.
@@ -94,7 +91,7 @@ def discrete_log_likelihood(x_0: Tensor, mean: Tensor, variance: Tensor, levels:
     """
     answer_like = x_0
     x_0, mean, sigma = (v.cpu().double() for v in (x_0, mean, variance.sqrt()))
-    grid = on_grid(x_0, levels)
+    grid = (x_0 + 1) / 2 * (levels - 1)  # 0..levels−1
     half = 1 / (levels - 1)
     upper, lower = (x_0 + half - mean) / sigma, (x_0 - half - mean) / sigma
     # Φ(b) − Φ(a) = Φ(−a) − Φ(−b): the side on which neither term is close to 1 keeps its digits.
@@ -105,18 +102,3 @@ def discrete_log_likelihood(x_0: Tensor, mean: Tensor, variance: Tensor, levels:
     first, last = torch.special.log_ndtr(upper), torch.special.log_ndtr(-lower)
     log_p = torch.where(grid < 0.5, first, torch.where(grid > levels - 1.5, last, inside))
     return log_p.to(answer_like.dtype).to(answer_like.device)
-
-
-def on_grid(x_0: Tensor, levels: int) -> Tensor:
-    """x_0 in units of the grid, 0..levels−1. ValueError if it lies off the grid."""
-    check_batches(x_0=x_0)
-    if x_0.is_meta or not x_0.numel():
-        raise ValueError(f"x_0 must hold values, got {tuple(x_0.shape)} on {x_0.device}")
-    count = integer(levels)
-    if count is None or not 2 <= count <= 65_536:
-        raise ValueError(f"levels must be an integer in 2..65536, got {levels!r:.80}")
-    grid = (x_0 + 1) / 2 * (levels - 1)
-    off = (grid - grid.round()).abs().max() > 1e-3 or x_0.abs().max() > 1 + 1e-6
-    if off or not bool(x_0.isfinite().all()):
-        raise ValueError(f"x_0 must lie on the grid of {levels} levels in [-1, 1]")
-    return grid

@@ -4,14 +4,17 @@ The oracle of the tests, and a toy world to try guidance in: where a trained U-N
 as its training, everything here is a closed form.
 """
 
+import functools
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ddpm.forward import check_batches, noise_like
-from ddpm.schedule import Schedule, integer
+from ddpm.checks import Images, Labels, TimesOrClean, check_mixture, checked, count
+from ddpm.forward import noise_like
+from ddpm.schedule import Schedule
 
 
 class GaussianMixture:
@@ -23,22 +26,9 @@ class GaussianMixture:
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor, weight: Tensor | None = None) -> None:
-        check_batches(mean=mean)
         weight = mean.new_ones(len(mean)) if weight is None else weight
-        for name, tensor in {"mean": mean, "covariance": covariance, "weight": weight}.items():
-            check_batches(**{name: tensor})
-            if tensor.device != mean.device or tensor.is_meta or not bool(tensor.isfinite().all()):
-                raise ValueError(f"{name} must hold finite numbers on one device")
-        if mean.ndim < 2 or not mean.numel():
-            raise ValueError(f"mean must be (K, ...), one for each class, got {tuple(mean.shape)}")
+        check_mixture(mean, covariance, weight)
         K, D = len(mean), mean[0].numel()
-        if covariance.shape not in ((K,), (K, D, D)):
-            raise ValueError(
-                f"covariance must be ({K},) or ({K}, {D}, {D}) for this mean, "
-                f"got {tuple(covariance.shape)}"
-            )
-        if weight.shape != (K,) or not bool(((weight > 0) & weight.isfinite()).all()):
-            raise ValueError(f"weight must hold {K} positive numbers, got {weight}")
         self.classes, self.shape, self.null_token = K, mean.shape[1:], K
         self.mean = mean.flatten(1)  # (K, D)
         self.log_weight = (weight / weight.sum()).log()  # (K,)
@@ -47,15 +37,14 @@ class GaussianMixture:
             self.lam, self.U = covariance[:, None].expand(K, D), None
         else:
             self.lam, self.U = torch.linalg.eigh(covariance)  # (K, D), (K, D, D)
-        symmetric = covariance.ndim == 1 or torch.allclose(covariance, covariance.mT)
-        if not symmetric or not bool((self.lam > 0).all()):
-            raise ValueError("covariance must be positive (symmetric, definite) for every class")
+        if not bool((self.lam > 0).all()):
+            raise ValueError("covariance must be positive (definite) for every class")
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    @checked
+    def sample(
+        self, n: Annotated[int, count(10_000_000)], generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """n images x_0 (n, ...) and their classes c (n,)."""
-        count = integer(n)
-        if count is None or not 1 <= count <= 10_000_000:
-            raise ValueError(f"n must be an integer in 1..10000000, got {n!r:.80}")
         c = torch.multinomial(self.log_weight.exp(), n, replacement=True, generator=generator)
         z = noise_like(self.mean.new_empty(n, self.mean.shape[1]), generator)
         z = self.lam[c].sqrt() * z  # (n, D), in the eigenbasis
@@ -63,16 +52,18 @@ class GaussianMixture:
             z = torch.einsum("nij,nj->ni", self.U[c], z)
         return (self.mean[c] + z).unflatten(1, self.shape), c
 
+    @checked
     def log_prob(
-        self, schedule: Schedule, x_t: Tensor, t: Tensor, c: Tensor | None = None
+        self, schedule: Schedule, x_t: Images, t: TimesOrClean, c: Labels = None
     ) -> Tensor:
         """log p_t(x_t), or log p_t(x_t|c) where c (B,) names a class; ∅ = K. Returns (B,)."""
         log_p_k = self._log_likelihoods(schedule, x_t, t)  # (B, K)
         log_p_null = (self.log_weight.to(x_t) + log_p_k).logsumexp(1, keepdim=True)
         log_p = torch.cat([log_p_k, log_p_null], dim=1)  # (B, K+1)
-        return log_p.gather(1, self._labels(c, x_t)[:, None]).squeeze(1)
+        return log_p.gather(1, self._token(c, x_t)[:, None]).squeeze(1)
 
-    def log_posterior(self, schedule: Schedule, x_t: Tensor, t: Tensor) -> Tensor:
+    @checked
+    def log_posterior(self, schedule: Schedule, x_t: Images, t: TimesOrClean) -> Tensor:
         """log p_t(k|x_t) for every class k, by Bayes' rule: what a perfect noisy classifier says.
 
         x_t: (B, ...); t: (B,) in 0..T. Returns (B, K).
@@ -85,22 +76,21 @@ class GaussianMixture:
 
         ADM Eq. 11; ε*(∅) = Σ_k p_t(k|x_t)·ε*(k). Returns eps(x_t, t, c=None) -> (B, ...).
         """
+        return functools.partial(self._eps, schedule)
 
-        def eps(x_t: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-            z, variance = self._whitened(schedule, x_t, t)  # (B, K, D)
-            sigma = schedule.at((1 - schedule.alpha_bar).sqrt(), t, x_t).view(-1, 1, 1)
-            eps_k = self._rotate(sigma * z / variance)  # (B, K, D)
-            p_k = self.log_posterior(schedule, x_t, t).exp()  # (B, K)
-            eps_null = torch.einsum("bk,bkd->bd", p_k, eps_k)
-            every = torch.cat([eps_k, eps_null[:, None]], dim=1)  # (B, K+1, D)
-            chosen = every[torch.arange(len(x_t), device=x_t.device), self._labels(c, x_t)]
-            return chosen.view_as(x_t)
+    @checked
+    def _eps(self, schedule: Schedule, x_t: Images, t: TimesOrClean, c: Labels = None) -> Tensor:
+        z, variance = self._whitened(schedule, x_t, t)  # (B, K, D)
+        sigma = schedule.at((1 - schedule.alpha_bar).sqrt(), t, z)  # (B, 1, 1)
+        eps_k = self._rotate(sigma * z / variance)  # (B, K, D)
+        p_k = self.log_posterior(schedule, x_t, t).exp()  # (B, K)
+        eps_null = torch.einsum("bk,bkd->bd", p_k, eps_k)
+        every = torch.cat([eps_k, eps_null[:, None]], dim=1)  # (B, K+1, D)
+        chosen = every[torch.arange(len(x_t), device=x_t.device), self._token(c, x_t)]
+        return chosen.view_as(x_t)
 
-        return eps
-
-    def _whitened(self, schedule: Schedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _whitened(self, schedule: Schedule, x_t: Tensor, t: Tensor | int) -> tuple[Tensor, Tensor]:
         """x_t − √ᾱ_t·m_k in the eigenbasis of C_k, and its variances there: both (B, K, D)."""
-        check_batches(x_t=x_t)
         if x_t.shape[1:] != self.shape:
             raise ValueError(f"x_t must be (B, *{tuple(self.shape)}), got {tuple(x_t.shape)}")
         alpha_bar = schedule.alpha_bar  # (T+1,)
@@ -116,16 +106,13 @@ class GaussianMixture:
         """Back from the eigenbasis of each class: (B, K, D)."""
         return z if self.U is None else torch.einsum("kij,bkj->bki", self.U.to(z), z)
 
-    def _log_likelihoods(self, schedule: Schedule, x_t: Tensor, t: Tensor) -> Tensor:
+    def _log_likelihoods(self, schedule: Schedule, x_t: Tensor, t: Tensor | int) -> Tensor:
         """log p_t(x_t|k), (B, K)."""
         z, variance = self._whitened(schedule, x_t, t)
         return -0.5 * (z**2 / variance + variance.log() + math.log(2 * math.pi)).sum(2)
 
-    def _labels(self, c: Tensor | None, x_t: Tensor) -> Tensor:
-        if c is None:
-            return torch.full((len(x_t),), self.null_token, device=x_t.device)
-        whole = isinstance(c, Tensor) and c.shape == (len(x_t),) and c.device == x_t.device
-        whole = whole and c.dtype in (torch.int64, torch.int32)
-        if not whole or not bool(((c >= 0) & (c <= self.null_token)).all()):
-            raise ValueError(f"c must hold {len(x_t)} classes in 0..{self.null_token} (∅), got {c}")
-        return c.long()
+    def _token(self, c: Tensor | None, x_t: Tensor) -> Tensor:
+        """c as (B,) int64, ∅ where it is None."""
+        return (
+            torch.full((len(x_t),), self.null_token, device=x_t.device) if c is None else c.long()
+        )

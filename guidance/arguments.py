@@ -1,12 +1,12 @@
-"""What the guidances share: a look at their arguments, and two predictions in one batch."""
+"""What the guidances share: what their arguments must be, and two predictions in one batch."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from ddpm.schedule import integer
+from ddpm.checks import Call, integer
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 ConditionalPredictor = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -22,48 +22,11 @@ def pair(
     return eps_first, eps_second
 
 
-def check_number(name: str, value: float | Tensor, convention: str) -> float | Tensor:
-    """A finite number as it is, several as a (B,) tensor. ValueError if it is neither."""
-    tensor = _tensor(value)
-    if tensor.ndim > 1 or tensor.is_complex() or not bool(torch.isfinite(tensor).all()):
-        raise ValueError(
-            f"{name} must be a finite number, or one for each image ({convention}), got {value!r}"
-        )
-    return tensor if tensor.ndim else float(value)
-
-
-def _tensor(value: Any) -> Tensor:
-    """value as a tensor; one NaN where it can't be one, or has no values to look at."""
-    try:
-        tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        return torch.tensor(torch.nan)
-    return torch.tensor(torch.nan) if tensor.is_meta else tensor
-
-
-def check_labels(name: str, c: int | Tensor, null: int) -> Tensor:
-    """c as a tensor, () or (B,). ValueError unless every label lies in 0..null, null being ∅."""
-    check_null(null)
-    labels = _tensor(c)
-    if labels.ndim > 1 or labels.dtype not in INTEGERS:
-        raise ValueError(f"{name} must be a class or one class per image (B,), got {c}")
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) <= null:
-        raise ValueError(f"{name} must lie in 0..{null} ({null} is ∅), got {c}")
-    return labels.long()
-
-
-def check_null(null: int) -> None:
-    """ValueError unless null can be K."""
-    count = integer(null)
-    if count is None or not 1 <= count <= 1_000_000:
-        raise ValueError(f"null must be K, the number of classes and the token of ∅, got {null!r}")
-
-
 def per_image(name: str, value: float | Tensor, x_t: Tensor) -> Tensor:
-    """value as (B,) on x_t's device. ValueError if it is neither one number nor one per image."""
+    """value as (B,) on x_t's device, in its own type. ValueError unless it is one number or B."""
     tensor = torch.as_tensor(value)
-    if tensor.is_floating_point():
-        tensor = tensor.to(x_t.dtype)  # before it moves: not every device knows float64
+    if tensor.dtype == torch.float64 and x_t.device.type == "mps":  # which knows no float64
+        tensor = tensor.float()
     tensor = tensor.to(x_t.device, non_blocking=True)
     if tensor.shape not in ((), (len(x_t),)):
         raise ValueError(
@@ -72,8 +35,81 @@ def per_image(name: str, value: float | Tensor, x_t: Tensor) -> Tensor:
     return tensor.expand(len(x_t))
 
 
+def labels(name: str, c: int | Tensor, x_t: Tensor) -> Tensor:
+    """c as (B,) int64 on x_t's device."""
+    return per_image(name, c, x_t).long()
+
+
 def factor(name: str, value: float | Tensor, x_t: Tensor) -> float | Tensor:
     """value, ready to multiply x_t: a number stays one, (B,) becomes (B, 1, ...) of x_t's type."""
-    if not isinstance(value, Tensor):
-        return value
+    if not isinstance(value, Tensor) or not value.ndim:
+        return float(value)
     return per_image(name, value, x_t).to(x_t.dtype).view(-1, *[1] * (x_t.ndim - 1))
+
+
+def finite(convention: str) -> Callable[[str, Any, Call], None]:
+    """The rule of a finite number, or one for each image; the message repeats the convention."""
+
+    def look_at_number(name: str, value: Any, call: Call) -> None:
+        tensor = _tensor(value)
+        if tensor.ndim > 1 or tensor.is_complex() or not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{name} must be a finite number, or one for each image "
+                             f"({convention}), got {value!r:.80}")  # fmt: skip
+
+    return look_at_number
+
+
+def look_at_labels(name: str, value: Any, call: Call) -> None:
+    """A label in 0..null, or one for each image."""
+    check_labels(name, value, call["null"])
+
+
+def check_labels(name: str, c: int | Tensor, last: int) -> None:
+    """ValueError unless every label is an integer in 0..last."""
+    found = _tensor(c)
+    if found.ndim > 1 or found.dtype not in INTEGERS:
+        raise ValueError(f"{name} must be a class or one class per image (B,), got {c!r:.80}")
+    if found.numel() and not 0 <= int(found.min()) <= int(found.max()) <= last:
+        raise ValueError(f"{name} must lie in 0..{last}, where the last may be ∅, got {c!r:.80}")
+
+
+def look_at_vector(name: str, value: Any, call: Call) -> None:
+    """A tensor (B,) of integers: a mask of bools would pass for the classes 0 and 1."""
+    if not isinstance(value, Tensor) or value.ndim != 1 or value.dtype not in INTEGERS:
+        raise TypeError(f"{name} must be a tensor (B,) of integers, got {value!r:.80}")
+
+
+def look_at_null(name: str, value: Any, call: Call) -> None:
+    """K, the number of classes and the token of ∅."""
+    if not 1 <= (integer(value) or 0) <= 1_000_000:
+        raise ValueError(f"{name} must be K, the number of classes and the token of ∅, "
+                         f"got {value!r:.80}")  # fmt: skip
+
+
+def look_at_window(name: str, value: Any, call: Call) -> None:
+    """A stop that does not lie above its start; both are values of t, numbers or (B,)."""
+    finite("a value of t")(name, value, call)
+    start, stop = _tensor(call["start"]), _tensor(value).cpu()
+    if call["start"] is None:
+        return
+    finite("a value of t; None is from the first step")("start", call["start"], call)
+    if start.ndim and stop.ndim and start.shape != stop.shape:
+        raise ValueError(f"start and stop must be of one length, got {len(start)} and {len(stop)}")
+    if bool((start.cpu() < stop).any()):
+        raise ValueError(
+            "start must not lie below stop: t falls from T to 1, and the guidance acts while "
+            f"stop < t ≤ start; got start={call['start']}, stop={value}"
+        )
+
+
+Label = Annotated[int | Tensor, look_at_labels]
+Null = Annotated[int, look_at_null]
+Stop = Annotated[float | Tensor, look_at_window]  # beside an argument `start`
+
+
+def _tensor(value: Any) -> Tensor:
+    """value as a tensor; NaN where it can't be one, which no rule lets pass."""
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return torch.tensor(torch.nan)

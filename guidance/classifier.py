@@ -1,50 +1,48 @@
 """Classifier guidance: follow a noisy classifier's gradient. ADM (Dhariwal & Nichol) Sec. 4."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ddpm.schedule import Schedule
-from guidance.arguments import check_labels, check_number, factor, per_image
+from ddpm import Predictor, Schedule
+from ddpm.checks import check_times, checked
+from guidance.arguments import check_labels, factor, finite, labels
 
 LogProb = Callable[[Tensor, Tensor], Tensor]
 """log p(y|x_t) of the wanted class: log_prob(x_t, t) -> (B,), differentiable in x_t."""
 
-SCALE_CONVENTION = "the scale is ADM's s: 0 is off"
+Scale = Annotated[float | Tensor, finite("the scale is ADM's s: 0 is off")]
 
 
+@checked
 def classifier_guidance(
-    eps: Callable[[Tensor, Tensor], Tensor],
-    log_prob: LogProb,
-    scale: float | Tensor,
-    schedule: Schedule,
-) -> Callable[[Tensor, Tensor], Tensor]:
+    eps: Predictor, log_prob: LogProb, scale: Scale, schedule: Schedule
+) -> Predictor:
     """ε̂(x_t) = ε_θ(x_t) − s·√(1 − ᾱ_t)·∇_{x_t} log p_φ(y|x_t)
 
     ADM Eq. 12, 13, 14, Alg. 2. eps: unconditional, or bound to the class (ADM's best setting); on
     exact predictors scale s equals CFG with w = s − 1 in the first case and w = s in the second.
     scale: a number or (B,). Returns a predictor for any sampler; ValueError if scale is not finite.
     """
-    scale = check_number("scale", scale, SCALE_CONVENTION)
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
+        check_times("t", t, x_t, schedule.T)
         sigma = schedule.at((1 - schedule.alpha_bar).sqrt(), t, x_t)  # (B, 1, ...)
         return eps(x_t, t) - factor("scale", scale, x_t) * sigma * gradient(log_prob, x_t, t)
 
     return guided
 
 
-def classifier_mean_shift(
-    log_prob: LogProb, scale: float | Tensor
-) -> Callable[[Tensor, Tensor], Tensor]:
+@checked
+def classifier_mean_shift(log_prob: LogProb, scale: Scale) -> Predictor:
     """x_{t−1} ~ N(μ + s·Σ·∇_{x_t} log p_φ(y|x_t), Σ): the shift s·∇log p_φ, for `ancestral`
 
     ADM Eq. 2, 7, 8, 9, 10, Alg. 1, with the gradient at x_t as in the algorithm's box, not at μ as
     in Eq. 6. Eq. 14 inside `ancestral` moves the mean by s·β_t/√α_t·∇log p_φ instead, as long as
     nothing is clipped: the same shift times 1/√α_t if Σ = β_t, times β_t/(β̃_t·√α_t) if Σ = β̃_t.
     """
-    scale = check_number("scale", scale, SCALE_CONVENTION)
 
     def shift(x_t: Tensor, t: Tensor) -> Tensor:
         return factor("scale", scale, x_t) * gradient(log_prob, x_t, t)
@@ -60,8 +58,8 @@ def class_log_prob(classifier: Callable[[Tensor, Tensor], Tensor], y: int | Tens
 
     def log_prob(x_t: Tensor, t: Tensor) -> Tensor:
         log_p = classifier(x_t, t).log_softmax(dim=1)  # (B, K)
-        y_b = check_labels("y", y, log_p.shape[1] - 1)
-        return log_p.gather(1, per_image("y", y_b, x_t)[:, None]).squeeze(1)
+        check_labels("y", y, log_p.shape[1] - 1)
+        return log_p.gather(1, labels("y", y, x_t)[:, None]).squeeze(1)
 
     return log_prob
 

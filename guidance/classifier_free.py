@@ -1,35 +1,32 @@
 """Classifier-free guidance: extrapolate from ∅ through the class. CFG (Ho & Salimans) Eq. 6."""
 
-from collections.abc import Callable
+from typing import Annotated
 
 from torch import Tensor
 
-from guidance.arguments import (
-    ConditionalPredictor,
-    check_labels,
-    check_number,
-    factor,
-    pair,
-    per_image,
-)
+from ddpm import Predictor
+from ddpm.checks import checked
+from guidance.arguments import ConditionalPredictor, Label, Null, factor, finite, labels, pair
 
-W_CONVENTION = "w is Ho & Salimans' w: 0 is plain conditional; guidance_scale s is w + 1"
+Weight = Annotated[
+    float | Tensor,
+    finite("w is Ho & Salimans' w: 0 is plain conditional; guidance_scale s is w + 1"),
+]
 
 
+@checked
 def classifier_free_guidance(
-    eps: ConditionalPredictor, c: int | Tensor, w: float | Tensor, *, null: int
-) -> Callable[[Tensor, Tensor], Tensor]:
+    eps: ConditionalPredictor, c: Label, w: Weight, *, null: Null
+) -> Predictor:
     """ε̃(x_t, t) = (1 + w)·ε_θ(x_t, t, c) − w·ε_θ(x_t, t, ∅)
 
     CFG Eq. 6, Alg. 2; NegPrompt Eq. 4. w = 0 is plain conditional sampling, w = −1 unconditional.
     c: a class in 0..K or one per image (B,); w: a number or (B,); null: K, the token of ∅.
     Returns a predictor for any sampler; ValueError on a label or w out of range.
     """
-    w = check_number("w", w, W_CONVENTION)
-    label = check_labels("c", c, null)
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        c_b = per_image("c", label, x_t)  # (B,)
+        c_b = labels("c", c, x_t)  # (B,)
         w_b = factor("w", w, x_t)
         eps_c, eps_null = pair(eps, x_t, t, c_b, c_b.new_full(c_b.shape, null))
         return (1 + w_b) * eps_c - w_b * eps_null

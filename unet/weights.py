@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 from unet.classifier import NoisyClassifier
+from unet.files import replacing
 from unet.judge import Judge
 from unet.unet import UNet
 
@@ -38,16 +39,8 @@ def save(path: str | os.PathLike[str], model: Model, info: dict[str, Any]) -> No
         text = json.dumps({**info, "architecture": model.architecture})
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"info must be a dict of plain data, as JSON holds it: {error}") from error
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, {"info": text})
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:  # safetensors wraps what a full disk says
-        partial.unlink(missing_ok=True)
-        raise OSError(f"the weights {path} can't be written ({error})") from error
+    with replacing(path) as partial, open(partial, "wb") as file:
+        file.write(serialize(tensors, {"info": text}))
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from ddpm import Step
-from guidance.command import replacing
+from unet.files import replacing
 
 
 class Panel(NamedTuple):

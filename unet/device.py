@@ -1,9 +1,24 @@
-"""What each device is fastest with, found by measurement: number type, memory layout, compiler."""
+"""Which device, and what each is fastest with: number type, memory layout, compiler."""
 
 import sys
 
 import torch
 from torch import nn
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this name, "auto" being the best there is. ValueError if there is none such."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cpu" and torch.backends.mps.is_available():
+            name = "mps"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name} can't be used here: {reason}") from error
+    return device
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

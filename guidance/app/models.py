@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ddpm import Schedule
+from guidance.classifier import LogProb, class_log_prob
 from unet import NoisyClassifier, UNet, load
 
 
@@ -17,6 +18,17 @@ class Models(NamedTuple):
     schedule: Schedule
     classes: list[str]  # K names
     info: dict[str, Any]
+
+    @property
+    def K(self) -> int:  # noqa: N802 (the number of classes, and ∅)
+        """The number of classes and the token of ∅."""
+        return self.unet.null_token
+
+    def log_prob(self, y: int | torch.Tensor) -> LogProb:
+        """log p_φ(y|x_t). ValueError where nobody has loaded p_φ."""
+        if self.classifier is None:
+            raise ValueError("this guidance needs a classifier, and models has none")
+        return class_log_prob(self.classifier, y)
 
     def noise(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """x_T ~ N(0, I), (n, C, H, W); a CPU generator gives every device the same."""
@@ -36,7 +48,7 @@ def load_models(
     path = directory / "unet.safetensors"
     if not path.is_file():
         raise FileNotFoundError(
-            f"no unet.safetensors in --weights {directory}; `python -m train` makes one in runs/"
+            f"no unet.safetensors in {directory}; `python -m train` makes one in runs/"
         )
     unet, info = load(path)
     if not isinstance(unet, UNet):
@@ -61,7 +73,7 @@ def _classifier(directory: Path, info: dict[str, Any]) -> NoisyClassifier:
     if not path.is_file():
         data = info.get("data", "digits")
         raise FileNotFoundError(
-            f"no classifier.safetensors in --weights {directory}; "
+            f"no classifier.safetensors in {directory}; "
             f"`python -m train --preset {data}` trains one after ε_θ"
         )
     classifier, other = load(path)

@@ -1,0 +1,210 @@
+"""Checks at the door: what an argument must be stands in its annotation.
+
+`@checked` looks at the arguments of a call before the body runs, so that a body is its formula and
+a sampler, a plain generator, refuses at the call and not at its first step. Looked at is what torch
+would let pass in silence: shapes that broadcast, an integer image, a t that indexes from the end.
+A rule is a function of the argument's name, its value, and all the arguments of the call.
+"""
+
+import functools
+import inspect
+import itertools
+import numbers
+import operator
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Call = dict[str, Any]
+INTEGERS = (torch.int64, torch.int32)
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, with a look at each argument whose annotation carries a rule."""
+    signature = inspect.signature(function)
+    rules = {
+        name: parameter.annotation.__metadata__[0]
+        for name, parameter in signature.parameters.items()
+        if hasattr(parameter.annotation, "__metadata__")
+    }
+
+    @functools.wraps(function)
+    def door(*args: P.args, **kwargs: P.kwargs) -> R:
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        for name, rule in rules.items():
+            rule(name, call.arguments[name], call.arguments)
+        return function(*args, **kwargs)
+
+    return door
+
+
+def look_at_images(name: str, value: Any, call: Call) -> None:
+    """Floats (B, ...), of the shape and on the device of the call's first batch of images."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if not value.is_floating_point() or not value.numel() or not value.ndim:
+        raise ValueError(f"{name} must be (B, ...) floats, B ≥ 1, got {_describe(value)}")
+    first, images = _first_images(call)
+    if value.shape != images.shape:
+        raise ValueError(f"{name} must have the shape of {first}, {tuple(images.shape)}, "
+                         f"got {tuple(value.shape)}")  # fmt: skip
+    if value.device != images.device:
+        raise ValueError(f"{name} must be on {images.device} as {first} is, got {value.device}")
+
+
+def look_at_times(name: str, value: Any, call: Call, least: int = 1) -> None:
+    """An integer in least..T, or (B,) of them, one for each image."""
+    T = call["schedule"].T
+    if isinstance(value, Tensor) and value.ndim:
+        check_times(name, value, _first_images(call)[1], T, least)
+    elif integer(value) is None or not least <= value <= T:
+        raise ValueError(f"{name} must be an integer in {least}..{T} or one for each image, "
+                         f"got {value!r:.80}")  # fmt: skip
+
+
+def check_times(name: str, t: Tensor, x: Tensor, T: int, least: int = 1) -> None:
+    """TypeError or ValueError unless t holds an integer in least..T for each image of x."""
+    if not isinstance(t, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(t).__name__}")
+    if t.shape != x.shape[:1] or t.dtype not in INTEGERS:
+        raise ValueError(f"{name} must hold one integer per image, ({len(x)},), got {_describe(t)}")
+    # On an accelerator looking at t would stall the queue of work; there we trust it.
+    if t.device.type == "cpu" and len(t) and not least <= t.min() <= t.max() <= T:
+        raise ValueError(f"{name} must lie in {least}..{T}, got {int(t.min())}..{int(t.max())}")
+
+
+def look_at_steps(name: str, value: Any, call: Call) -> None:
+    """None, a number of steps in 1..T, or a strictly decreasing sequence of t in 1..T."""
+    T = call["schedule"].T
+    if value is None or (integer(value) is not None and 1 <= value <= T):
+        return
+    visited: list[int | None] = []
+    if hasattr(value, "__getitem__") and getattr(value, "ndim", 1):
+        visited = [integer(t) for t in itertools.islice(value, T + 1)]  # it may be range(10**9)
+    whole = [t for t in visited if t is not None]
+    falls = all(t > s for t, s in itertools.pairwise(whole))
+    if not whole or len(whole) < len(visited) or not falls or whole[0] > T or whole[-1] < 1:
+        raise ValueError(f"{name} must be None, an integer in 1..{T}, or a strictly decreasing "
+                         f"list of t in 1..{T}, got {value!s:.80}")  # fmt: skip
+
+
+def look_at_clip(name: str, value: Any, call: Call) -> None:
+    """None, or (low, high) with low < high."""
+    pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
+    if value is not None and not (pair and value[0] < value[1]):
+        raise ValueError(f"{name} must be None or (low, high) with low < high, got {value!r:.80}")
+
+
+def look_at_seed(name: str, value: Any, call: Call) -> None:
+    """What every generator takes as a seed."""
+    if not 0 <= (-1 if integer(value) is None else value) < 2**63:
+        raise ValueError(f"{name} must be an integer in 0..2^63−1, got {value!r:.80}")
+
+
+def look_at_labels(name: str, value: Any, call: Call) -> None:
+    """None, or (B,) integers in 0..K, K being the mixture's ∅."""
+    null = call["self"].null_token
+    n = len(_first_images(call)[1])
+    fits = isinstance(value, Tensor) and value.shape == (n,) and value.dtype in INTEGERS
+    if value is not None and not (fits and bool(((value >= 0) & (value <= null)).all())):
+        raise ValueError(f"{name} must hold {n} classes in 0..{null} ({null} is ∅), got {value}")
+
+
+def look_at_grid(name: str, value: Any, call: Call) -> None:
+    """Images on the grid of `levels` values in [-1, 1]."""
+    look_at_images(name, value, call)
+    levels = call["levels"]
+    if not 2 <= (integer(levels) or 0) <= 65_536:
+        raise ValueError(f"levels must be an integer in 2..65536, got {levels!r:.80}")
+    grid = (value + 1) / 2 * (levels - 1)
+    on_it = ((grid - grid.round()).abs() < 1e-3) & (value.abs() < 1 + 1e-6)  # no NaN either
+    if value.ndim < 2 or not value.numel() or not bool(on_it.all()):
+        raise ValueError(f"{name} must be (B, ...) on the grid of {levels} levels in [-1, 1]")
+
+
+def check_mixture(mean: Any, covariance: Any, weight: Any) -> None:
+    """mean (K, ...), covariance (K,) or (K, D, D), weight (K,): finite, symmetric, positive."""
+    for name, value in {"mean": mean, "covariance": covariance, "weight": weight}.items():
+        look_at_images(name, value, {name: value})
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"{name} must hold finite numbers")
+    K, D = len(mean), mean[0].numel()
+    if mean.ndim < 2 or covariance.shape not in ((K,), (K, D, D)):
+        raise ValueError(f"mean must be (K, ...) and covariance (K,) or (K, D, D), got "
+                         f"{tuple(mean.shape)} and {tuple(covariance.shape)}")  # fmt: skip
+    if covariance.ndim > 1 and not torch.allclose(covariance, covariance.mT):
+        raise ValueError("covariance must be symmetric for every class")
+    if weight.shape != (K,) or not bool((weight > 0).all()):
+        raise ValueError(f"weight must hold {K} positive numbers, got {weight}")
+
+
+def one_of(*allowed: str) -> Callable[[str, Any, Call], None]:
+    """The rule of an argument that is one of a few words."""
+
+    def look_at_word(name: str, value: Any, call: Call) -> None:
+        if not isinstance(value, str) or value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r:.80}")
+
+    return look_at_word
+
+
+def number(
+    least: float = -1e300, most: float = 1e300, *, above: float = -1e301, below: float = 1e301
+) -> Callable[[str, Any, Call], None]:
+    """The rule of a finite number in [least, most], and in (above, below)."""
+
+    def look_at_number(name: str, value: Any, call: Call) -> None:
+        if not (is_number(value) and least <= value <= most and above < value < below):
+            left = f"({above:g}" if above > -1e300 else f"[{least:g}"
+            right = f"{below:g})" if below < 1e300 else f"{most:g}]"
+            raise ValueError(f"{name} must be a number in {left}, {right}, got {value!r:.80}")
+
+    return look_at_number
+
+
+def count(most: int = 1_000_000) -> Callable[[str, Any, Call], None]:
+    """The rule of an integer in 1..most; more can only be a mistake, and would fill the memory."""
+
+    def look_at_count(name: str, value: Any, call: Call) -> None:
+        if not 1 <= (integer(value) or 0) <= most:
+            raise ValueError(f"{name} must be an integer in 1..{most}, got {value!r:.80}")
+
+    return look_at_count
+
+
+Images = Annotated[Tensor, look_at_images]
+GridImages = Annotated[Tensor, look_at_grid]
+Times = Annotated[Tensor | int, look_at_times]
+TimesOrClean = Annotated[Tensor | int, functools.partial(look_at_times, least=0)]
+Labels = Annotated[Tensor | None, look_at_labels]
+Steps = Annotated[int | Sequence[int] | None, look_at_steps]
+Clip = Annotated[tuple[float, float] | None, look_at_clip]
+Variance = Annotated[str, one_of("beta", "posterior")]
+Count = Annotated[int, count()]
+
+
+def integer(value: Any) -> int | None:
+    """value as an int, numpy's and torch's integers among them; None for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def is_number(value: Any) -> bool:
+    """Whether value is a finite real number, numpy's among them, and no bool."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and bool(-1e300 < value < 1e300)
+
+
+def _first_images(call: Call) -> tuple[str, Tensor]:
+    return next((n, v) for n, v in call.items() if isinstance(v, Tensor) and v.is_floating_point())
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} of {tensor.dtype}"

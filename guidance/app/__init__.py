@@ -1,0 +1,1 @@
+"""From files and flags to the sentence: models, guides, samples, pictures."""

@@ -1,0 +1,58 @@
+"""Guidances that are still to be given their networks and labels.
+
+An experiment is a dictionary from a name to a guide; `draw` turns a guide into samples.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ddpm import Predictor
+from guidance.app.models import Models
+from guidance.classifier import classifier_guidance
+from guidance.classifier_free import classifier_free_guidance
+from guidance.dynamic import posterior_negative_guidance
+from guidance.negative import negative_guidance
+
+Guide = Callable[[Models, Tensor], Predictor]
+"""guide(models, c) -> eps(x_t, t), for labels c (B,) in 0..K, K being ∅."""
+
+
+def none() -> Guide:
+    """ε_θ(x_t, t, c) as it is."""
+    return lambda models, c: lambda x_t, t: models.unet(x_t, t, c)
+
+
+def classifier_free(w: float) -> Guide:
+    """CFG Eq. 6."""
+    return lambda models, c: classifier_free_guidance(models.unet, c, w, null=models.K)
+
+
+def classifier(scale: float, *, conditional: bool = False) -> Guide:
+    """ADM Eq. 14 towards c, on ε(∅) or, conditional, on ε(c)."""
+
+    def guide(models: Models, c: Tensor) -> Predictor:
+        base = none()(models, c) if conditional else models.unet
+        return classifier_guidance(base, models.log_prob(c), scale, models.schedule)
+
+    return guide
+
+
+def negative(
+    negative: int | Tensor,
+    w: float,
+    *,
+    start: float | Tensor | None = None,
+    stop: float | Tensor = 0,
+) -> Guide:
+    """NegPrompt Eq. 5 with p₊ = c; start and stop are values of t (`window` has them of steps)."""
+    return lambda models, c: negative_guidance(
+        models.unet, c, negative, w, null=models.K, start=start, stop=stop
+    )
+
+
+def posterior_negative(negative: int | Tensor, scale: float = 1.0) -> Guide:
+    """DNG Eq. 10 on ε(∅): the labels that are drawn for play no part in it."""
+    return lambda models, c: posterior_negative_guidance(
+        models.unet, models.log_prob(negative), negative, null=models.K, scale=scale
+    )
