@@ -84,13 +84,13 @@ def look_at_steps(name: str, value: Any, call: Call) -> None:
     if value is None or (integer(value) is not None and 1 <= value <= T):
         return
     visited: list[int | None] = []
-    if hasattr(value, "__getitem__") and getattr(value, "ndim", 1):
+    if hasattr(value, "__getitem__") and getattr(value, "ndim", True):
         visited = [integer(t) for t in itertools.islice(value, T + 1)]  # it may be range(10**9)
     whole = [t for t in visited if t is not None]
     falls = all(t > s for t, s in itertools.pairwise(whole))
     if not whole or len(whole) < len(visited) or not falls or whole[0] > T or whole[-1] < 1:
-        raise ValueError(f"{name} must be None, an integer in 1..{T}, or a strictly decreasing "
-                         f"list of t in 1..{T}, got {value!s:.80}")  # fmt: skip
+        raise ValueError(f"{name} must be an integer in 1..{T}, or strictly decreasing t among "
+                         f"them, got {value!s:.80}")  # fmt: skip
 
 
 def look_at_clip(name: str, value: Any, call: Call) -> None:
@@ -123,8 +123,8 @@ def look_at_grid(name: str, value: Any, call: Call) -> None:
         raise ValueError(f"levels must be an integer in 2..65536, got {levels!r:.80}")
     grid = (value + 1) / 2 * (levels - 1)
     on_it = ((grid - grid.round()).abs() < 1e-3) & (value.abs() < 1 + 1e-6)  # no NaN either
-    if value.ndim < 2 or not value.numel() or not bool(on_it.all()):
-        raise ValueError(f"{name} must be (B, ...) on the grid of {levels} levels in [-1, 1]")
+    if not bool(on_it.all()):
+        raise ValueError(f"{name} must lie on the grid of {levels} levels in [-1, 1]")
 
 
 def check_mixture(mean: Any, covariance: Any, weight: Any) -> None:
@@ -133,12 +133,14 @@ def check_mixture(mean: Any, covariance: Any, weight: Any) -> None:
         look_at_images(name, value, {name: value})
         if not bool(value.isfinite().all()):
             raise ValueError(f"{name} must hold finite numbers")
+    if mean.ndim < 2:
+        raise ValueError(f"mean must be (K, ...), one for each class, got {tuple(mean.shape)}")
     K, D = len(mean), mean[0].numel()
-    if mean.ndim < 2 or covariance.shape not in ((K,), (K, D, D)):
-        raise ValueError(f"mean must be (K, ...) and covariance (K,) or (K, D, D), got "
-                         f"{tuple(mean.shape)} and {tuple(covariance.shape)}")  # fmt: skip
+    if covariance.shape not in ((K,), (K, D, D)):
+        raise ValueError(f"covariance must be ({K},) or ({K}, {D}, {D}) for this mean, "
+                         f"got {tuple(covariance.shape)}")  # fmt: skip
     if covariance.ndim > 1 and not torch.allclose(covariance, covariance.mT):
-        raise ValueError("covariance must be symmetric for every class")
+        raise ValueError("covariance must be positive (symmetric, definite) for every class")
     if weight.shape != (K,) or not bool((weight > 0).all()):
         raise ValueError(f"weight must hold {K} positive numbers, got {weight}")
 
@@ -162,7 +164,7 @@ def number(
         if not (is_number(value) and least <= value <= most and above < value < below):
             left = f"({above:g}" if above > -1e300 else f"[{least:g}"
             right = f"{below:g})" if below < 1e300 else f"{most:g}]"
-            raise ValueError(f"{name} must be a number in {left}, {right}, got {value!r:.80}")
+            raise ValueError(f"{name} must lie in {left}, {right}, got {value!r:.80}")
 
     return look_at_number
 

@@ -38,7 +38,7 @@ class GaussianMixture:
         else:
             self.lam, self.U = torch.linalg.eigh(covariance)  # (K, D), (K, D, D)
         if not bool((self.lam > 0).all()):
-            raise ValueError("covariance must be positive (definite) for every class")
+            raise ValueError("covariance must be positive (symmetric, definite) for every class")
 
     @checked
     def sample(

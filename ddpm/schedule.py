@@ -88,7 +88,9 @@ def linear_schedule(T: Count = 1000, beta_1: Rate = 1e-4, beta_T: Rate = 0.02) -
     if beta_1 > beta_T:
         raise ValueError(f"beta_1 must not exceed beta_T, got {beta_1} and {beta_T}")
     beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64, device="cpu")
-    return Schedule(beta, {"name": "linear", "T": T, "beta_1": beta_1, "beta_T": beta_T})
+    return Schedule(
+        beta, {"name": "linear", "T": len(beta), "beta_1": float(beta_1), "beta_T": float(beta_T)}
+    )
 
 
 @checked
@@ -100,7 +102,7 @@ def cosine_schedule(T: Count = 1000, s: Annotated[float, number(above=0)] = 0.00
     t = torch.arange(T + 1, dtype=torch.float64, device="cpu")
     f = torch.cos((t / T + s) / (1 + s) * torch.pi / 2) ** 2
     beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
-    return Schedule(beta, {"name": "cosine", "T": T, "s": s})
+    return Schedule(beta, {"name": "cosine", "T": len(beta), "s": float(s)})
 
 
 @checked
@@ -111,4 +113,5 @@ def timesteps(T: Count, S: Count) -> list[int]:
     """
     if S > T:
         raise ValueError(f"S must be an integer in 1..{T} (T), got {S}")
+    T, S = int(T), int(S)  # of whatever kind of integer
     return [T * (S - k) // S for k in range(S)]

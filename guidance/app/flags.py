@@ -139,7 +139,7 @@ def _repeated(f: Any) -> bool:
 
 
 def _flag(f: Any) -> str:
-    return f.metadata["name"] or "--" + f.name.replace("_", "-")
+    return str(f.metadata["name"]) or "--" + f.name.replace("_", "-")
 
 
 def _is(value: Any, kind: type) -> bool:
