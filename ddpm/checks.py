@@ -73,6 +73,8 @@ def check_times(name: str, t: Tensor, x: Tensor, T: int, least: int = 1) -> None
         raise TypeError(f"{name} must be a tensor, got {type(t).__name__}")
     if t.shape != x.shape[:1] or t.dtype not in INTEGERS:
         raise ValueError(f"{name} must hold one integer per image, ({len(x)},), got {_describe(t)}")
+    if t.device not in (x.device, torch.device("cpu")):
+        raise ValueError(f"{name} must be on {x.device} as the images are, got {t.device}")
     # On an accelerator looking at t would stall the queue of work; there we trust it.
     if t.device.type == "cpu" and len(t) and not least <= t.min() <= t.max() <= T:
         raise ValueError(f"{name} must lie in {least}..{T}, got {int(t.min())}..{int(t.max())}")
@@ -100,12 +102,6 @@ def look_at_clip(name: str, value: Any, call: Call) -> None:
         raise ValueError(f"{name} must be None or (low, high) with low < high, got {value!r:.80}")
 
 
-def look_at_seed(name: str, value: Any, call: Call) -> None:
-    """What every generator takes as a seed."""
-    if not 0 <= (-1 if integer(value) is None else value) < 2**63:
-        raise ValueError(f"{name} must be an integer in 0..2^63−1, got {value!r:.80}")
-
-
 def look_at_labels(name: str, value: Any, call: Call) -> None:
     """None, or (B,) integers in 0..K, K being the mixture's ∅."""
     null = call["self"].null_token
@@ -125,24 +121,6 @@ def look_at_grid(name: str, value: Any, call: Call) -> None:
     on_it = ((grid - grid.round()).abs() < 1e-3) & (value.abs() < 1 + 1e-6)  # no NaN either
     if not bool(on_it.all()):
         raise ValueError(f"{name} must lie on the grid of {levels} levels in [-1, 1]")
-
-
-def check_mixture(mean: Any, covariance: Any, weight: Any) -> None:
-    """mean (K, ...), covariance (K,) or (K, D, D), weight (K,): finite, symmetric, positive."""
-    for name, value in {"mean": mean, "covariance": covariance, "weight": weight}.items():
-        look_at_images(name, value, {name: value})
-        if not bool(value.isfinite().all()):
-            raise ValueError(f"{name} must hold finite numbers")
-    if mean.ndim < 2:
-        raise ValueError(f"mean must be (K, ...), one for each class, got {tuple(mean.shape)}")
-    K, D = len(mean), mean[0].numel()
-    if covariance.shape not in ((K,), (K, D, D)):
-        raise ValueError(f"covariance must be ({K},) or ({K}, {D}, {D}) for this mean, "
-                         f"got {tuple(covariance.shape)}")  # fmt: skip
-    if covariance.ndim > 1 and not torch.allclose(covariance, covariance.mT):
-        raise ValueError("covariance must be positive (symmetric, definite) for every class")
-    if weight.shape != (K,) or not bool((weight > 0).all()):
-        raise ValueError(f"weight must hold {K} positive numbers, got {weight}")
 
 
 def one_of(*allowed: str) -> Callable[[str, Any, Call], None]:
@@ -169,14 +147,14 @@ def number(
     return look_at_number
 
 
-def count(most: int = 1_000_000) -> Callable[[str, Any, Call], None]:
-    """The rule of an integer in 1..most; more can only be a mistake, and would fill the memory."""
+def whole(least: int, most: int) -> Callable[[str, Any, Call], None]:
+    """The rule of an integer in least..most."""
 
-    def look_at_count(name: str, value: Any, call: Call) -> None:
-        if not 1 <= (integer(value) or 0) <= most:
-            raise ValueError(f"{name} must be an integer in 1..{most}, got {value!r:.80}")
+    def look_at_integer(name: str, value: Any, call: Call) -> None:
+        if integer(value) is None or not least <= value <= most:
+            raise ValueError(f"{name} must be an integer in {least}..{most}, got {value!r:.80}")
 
-    return look_at_count
+    return look_at_integer
 
 
 Images = Annotated[Tensor, look_at_images]
@@ -187,7 +165,19 @@ Labels = Annotated[Tensor | None, look_at_labels]
 Steps = Annotated[int | Sequence[int] | None, look_at_steps]
 Clip = Annotated[tuple[float, float] | None, look_at_clip]
 Variance = Annotated[str, one_of("beta", "posterior")]
-Count = Annotated[int, count()]
+Count = Annotated[int, whole(1, 1_000_000)]  # more can only be a mistake, and fill the memory
+Seed = Annotated[int, whole(0, 2**63 - 1)]
+
+
+def float64(name: str, value: Any) -> Tensor:
+    """value as a float64 tensor on the CPU. ValueError if it is none of real numbers."""
+    try:
+        tensor = torch.as_tensor(value)
+        if not tensor.is_complex():  # whose imaginary part would be dropped
+            return tensor.to("cpu", torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    raise ValueError(f"{name} must hold real numbers, got {value!s:.80}")
 
 
 def integer(value: Any) -> int | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from ddpm.checks import Count, checked, number
+from ddpm.checks import Count, checked, float64, number
 
 Rate = Annotated[float, number(above=0, below=1)]
 
@@ -20,7 +20,7 @@ class Schedule:
     """
 
     def __init__(self, beta: Tensor | Sequence[float], info: dict[str, Any] | None = None) -> None:
-        beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")
+        beta = float64("beta", beta)
         if beta.ndim != 1 or len(beta) == 0 or not bool(((beta > 0) & (beta < 1)).all()):
             raise ValueError(
                 f"beta must be a non-empty list of numbers in (0, 1), got {beta!s:.80}"

