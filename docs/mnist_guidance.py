@@ -84,7 +84,7 @@ def main() -> None:
         unconditional[most].repeat(len(STARTS), 1, 1, 1),
     )
 
-    figure = Figure(figsize=(11, 4.9), dpi=120, layout="constrained")
+    figure = Figure(figsize=(11, 4.4), dpi=120, layout="constrained")
     axes = figure.subplots(1, 3)
     names = [f"“{c}”" for c in CLASSES]
     panel(axes[0], "no guidance\nε(c)", names, plain, ~read_as(plain, c))
