@@ -382,7 +382,7 @@ def test_what_is_wrong_is_said_once(flags, message, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-# -- the estimate of docs/training.md ----------------------------------------------------------------
+# -- the estimate of docs/training.md --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "preset", "width", "operators"), [
