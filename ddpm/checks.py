@@ -20,6 +20,7 @@ from torch import Tensor
 P = ParamSpec("P")
 R = TypeVar("R")
 Call = dict[str, Any]
+Rule = Callable[[str, Any, Call], None]
 INTEGERS = (torch.int64, torch.int32)
 
 
@@ -85,12 +86,12 @@ def look_at_steps(name: str, value: Any, call: Call) -> None:
     T = call["schedule"].T
     if value is None or (integer(value) is not None and 1 <= value <= T):
         return
-    visited: list[int | None] = []
+    found: list[int | None] = [None]
     if hasattr(value, "__getitem__") and getattr(value, "ndim", True):
-        visited = [integer(t) for t in itertools.islice(value, T + 1)]  # it may be range(10**9)
-    whole = [t for t in visited if t is not None]
-    falls = all(t > s for t, s in itertools.pairwise(whole))
-    if not whole or len(whole) < len(visited) or not falls or whole[0] > T or whole[-1] < 1:
+        found = [integer(t) for t in itertools.islice(value, T + 1)]  # it may be range(10**9)
+    visited = [t for t in found if t is not None]
+    falls = all(t > s for t, s in itertools.pairwise([T + 1, *visited, 0]))
+    if not visited or len(visited) < len(found) or not falls:
         raise ValueError(f"{name} must be an integer in 1..{T}, or strictly decreasing t among "
                          f"them, got {value!s:.80}")  # fmt: skip
 
@@ -123,7 +124,7 @@ def look_at_grid(name: str, value: Any, call: Call) -> None:
         raise ValueError(f"{name} must lie on the grid of {levels} levels in [-1, 1]")
 
 
-def one_of(*allowed: str) -> Callable[[str, Any, Call], None]:
+def one_of(*allowed: str) -> Rule:
     """The rule of an argument that is one of a few words."""
 
     def look_at_word(name: str, value: Any, call: Call) -> None:
@@ -133,21 +134,19 @@ def one_of(*allowed: str) -> Callable[[str, Any, Call], None]:
     return look_at_word
 
 
-def number(
-    least: float = -1e300, most: float = 1e300, *, above: float = -1e301, below: float = 1e301
-) -> Callable[[str, Any, Call], None]:
-    """The rule of a finite number in [least, most], and in (above, below)."""
+def number(low: float, high: float = 1e300, *, inside: bool = False) -> Rule:
+    """The rule of a finite number in [low, high], or inside of it: in (low, high)."""
 
     def look_at_number(name: str, value: Any, call: Call) -> None:
-        if not (is_number(value) and least <= value <= most and above < value < below):
-            left = f"({above:g}" if above > -1e300 else f"[{least:g}"
-            right = f"{below:g})" if below < 1e300 else f"{most:g}]"
-            raise ValueError(f"{name} must lie in {left}, {right}, got {value!r:.80}")
+        right = is_number(value) and (low < value < high if inside else low <= value <= high)
+        if not right:
+            interval = f"({low:g}, {high:g})" if inside else f"[{low:g}, {high:g}]"
+            raise ValueError(f"{name} must lie in {interval}, got {value!r:.80}")
 
     return look_at_number
 
 
-def whole(least: int, most: int) -> Callable[[str, Any, Call], None]:
+def whole(least: int, most: int) -> Rule:
     """The rule of an integer in least..most."""
 
     def look_at_integer(name: str, value: Any, call: Call) -> None:

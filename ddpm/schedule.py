@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ddpm.checks import Count, checked, float64, number
 
-Rate = Annotated[float, number(above=0, below=1)]
+Rate = Annotated[float, number(0, 1, inside=True)]
 
 
 class Schedule:
@@ -94,7 +94,9 @@ def linear_schedule(T: Count = 1000, beta_1: Rate = 1e-4, beta_T: Rate = 0.02) -
 
 
 @checked
-def cosine_schedule(T: Count = 1000, s: Annotated[float, number(above=0)] = 0.008) -> Schedule:
+def cosine_schedule(
+    T: Count = 1000, s: Annotated[float, number(0, inside=True)] = 0.008
+) -> Schedule:
     """ᾱ_t = f(t)/f(0), f(t) = cos²((t/T + s)/(1 + s)·π/2), β_t = min(1 − ᾱ_t/ᾱ_{t−1}, 0.999).
 
     IDDPM Sec. 3.2.

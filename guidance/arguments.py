@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from ddpm.checks import Call, integer
+from ddpm.checks import Call, Rule, integer
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 ConditionalPredictor = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -47,7 +47,7 @@ def factor(name: str, value: float | Tensor, x_t: Tensor) -> float | Tensor:
     return per_image(name, value, x_t).to(x_t.dtype).view(-1, *[1] * (x_t.ndim - 1))
 
 
-def finite(convention: str) -> Callable[[str, Any, Call], None]:
+def finite(convention: str) -> Rule:
     """The rule of a finite number, or one for each image; the message repeats the convention."""
 
     def look_at_number(name: str, value: Any, call: Call) -> None:
