@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NUMBERS = r"\d+(?:–\d+)?(?:, \d+(?:–\d+)?)*"
 CITATION = re.compile(
     rf"(?<!\w)(DDPM|ADM|CFG|NegPrompt|DDIM|DNG)((?:,?\s+(?:Eq|Alg)\.\s+{NUMBERS})+)"
@@ -91,7 +91,7 @@ def test_every_row_resolves(row, request):
         outcomes = request.config.outcomes
         ran = [o for node, o in outcomes.items() if re.search(rf"{file}::{test}(\[|$)", node)]
         selected = any(
-            item.path.name == file and item.originalname == test for item in request.session.items
+            item.path.name == Path(file).name and item.originalname == test for item in request.session.items
         )
         assert set(ran) <= {"passed"} and (ran or not selected), f"{name}: {ran or 'did not run'}"
 
