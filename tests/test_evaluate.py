@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from conftest import normal
+from oracles import normal
 
 from ddpm import cosine_schedule, variational_bound
 from guidance.models import load_models

@@ -24,9 +24,9 @@ from typing import NamedTuple
 import pytest
 import torch
 from commands import PARSERS
-from conftest import COUNT
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from tally import COUNT
 
 import ddpm
 import guidance

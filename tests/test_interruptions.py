@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import COUNT
 from PIL import Image
+from tally import COUNT
 
 from guidance.command import run as run_command
 from train.__main__ import main

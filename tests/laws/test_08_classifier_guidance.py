@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import normal
+from oracles import log_posterior_of, normal, perturbed_classifier
 from torch.testing import assert_close
 
 from ddpm import ancestral, ddim, linear_schedule, reverse_mean
@@ -16,13 +16,8 @@ from guidance import (
     classifier_mean_shift,
 )
 from guidance.classifier import gradient
-from unet import NoisyClassifier
 
 T6 = torch.tensor([1, 20, 200, 500, 800, 1000])
-
-
-def log_posterior_of(mixture, schedule, y):
-    return class_log_prob(lambda x_t, t: mixture.log_posterior(schedule, x_t, t), y)
 
 
 @pytest.mark.parametrize("s", [0.0, 0.5, 1.0, 4.0])
@@ -163,14 +158,6 @@ def test_both_algorithms_reach_the_class(mixture):
         assert ((last.x.std(0) / sigma - 1).abs() < 5 / (2 * n) ** 0.5 + 0.02).all()
 
 
-def perturbed_classifier():
-    torch.manual_seed(0)
-    model = NoisyClassifier(size=8, width=8, multipliers=(1, 2), attention=(4,)).eval()
-    for p in model.parameters():
-        p.data += 0.1 * torch.randn_like(p)
-    return model
-
-
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_gradient_works_wherever_sampling_runs(around):
     """Against finite differences in float64; images don't disturb each other; no graph is left."""
@@ -188,21 +175,6 @@ def test_gradient_works_wherever_sampling_runs(around):
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_gradient_is_taken_in_float32_at_least():
-    model = perturbed_classifier()
-    seen = []
-
-    def log_prob(x, t):
-        seen.append((x.dtype, torch.is_autocast_enabled("cpu")))
-        return class_log_prob(model, 1)(x, t)
-
-    x_t, t = normal((2, 1, 8, 8)).bfloat16(), torch.tensor([10, 900])
-    with torch.autocast("cpu", torch.bfloat16):
-        g = gradient(log_prob, x_t, t)
-    assert seen == [(torch.float32, False)] and g.dtype == torch.bfloat16
-    assert gradient(log_prob, x_t.double().float(), t).dtype == torch.float32
-
-
 def test_scale_per_image(schedule, mixture):
     """scale (B,) is B separate runs; scale 0 is off."""
     x_t, y = normal((6, 2)), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -218,48 +190,6 @@ def test_scale_per_image(schedule, mixture):
         shift = classifier_mean_shift(alone, float(scale[k]))(x_t[one], T6[one])
         assert_close(shifts[one], shift, rtol=0, atol=1e-12)
     assert torch.equal(together[0], eps(x_t, T6)[0])
-
-
-def test_bad_arguments_are_named(schedule, mixture):
-    log_prob = log_posterior_of(mixture, schedule, 1)
-    eps, x_t = mixture.eps(schedule), normal((2, 2))
-    t = torch.tensor([1, 2])
-    for scale in (float("nan"), float("inf"), torch.tensor([1.0, float("nan")]), torch.ones(2, 1)):
-        with pytest.raises(ValueError, match="^scale .*ADM's s"):
-            classifier_guidance(eps, log_prob, scale, schedule)
-        with pytest.raises(ValueError, match="^scale .*ADM's s"):
-            classifier_mean_shift(log_prob, scale)
-    with pytest.raises(ValueError, match="^scale must be one number or one per image"):
-        classifier_guidance(eps, log_prob, torch.ones(3), schedule)(x_t, t)
-    with pytest.raises(ValueError, match="^scale must be one number or one per image"):
-        classifier_mean_shift(log_prob, torch.ones(3))(x_t, t)
-    for y in (3, -1, torch.tensor([0, 3])):
-        with pytest.raises(ValueError, match=r"^y must lie in 0\.\.2"):
-            log_posterior_of(mixture, schedule, y)(x_t, t)
-    with pytest.raises(ValueError, match="^y must be one number or one per image"):
-        log_posterior_of(mixture, schedule, torch.tensor([0, 1, 2]))(x_t, t)
-
-
-@pytest.mark.parametrize("wrong", [lambda p: p, lambda p: p[:, 0].mean(), lambda p: p[:1, 0]])
-def test_log_prob_is_one_number_per_image(schedule, mixture, wrong):
-    """The posterior of every class, or a mean, would guide to something else without a word."""
-    x_t, t = normal((2, 2)), torch.tensor([1, 2])
-
-    def log_prob(x, t):
-        return wrong(mixture.log_posterior(schedule, x, t))
-
-    for call in (
-        classifier_guidance(mixture.eps(schedule), log_prob, 1.0, schedule),
-        classifier_mean_shift(log_prob, 1.0),
-    ):
-        with pytest.raises(ValueError, match=r"^log_prob must give .* \(2,\), got"):
-            call(x_t, t)
-
-
-@pytest.mark.parametrize("y", [1.9, True, torch.tensor([0.0, 1.0])])
-def test_classes_that_are_no_integers(schedule, mixture, y):
-    with pytest.raises(ValueError, match="^y must be a class"):
-        log_posterior_of(mixture, schedule, y)(normal((2, 2)), torch.tensor([1, 2]))
 
 
 def test_with_a_clip_the_shift_comes_after_it():

@@ -1,18 +1,19 @@
-"""Classifier-free guidance."""
+"""Classifier-free guidance: CFG Eq. 1–6, Alg. 1, 2."""
 
-import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
-from conftest import normal
+from oracles import Spy, normal, seeded
 from torch.testing import assert_close
 
 from ddpm import GaussianMixture, ancestral, ddim, linear_schedule, q_posterior
-from guidance import classifier_free_guidance
+from guidance import classifier_free_guidance, drop_labels
 
+N = 100_000
 T6 = torch.tensor([1, 20, 200, 500, 800, 1000])
+
+
 C6 = torch.tensor([0, 1, 2, 0, 1, 2])
 
 
@@ -123,17 +124,6 @@ def test_guidance_does_not_sample_the_tilted_density(gamma, by_ddim, by_ddpm):
         assert abs(variance - tilted) > 5 * tilted * (2 / n) ** 0.5
 
 
-class Spy:
-    """A conditional predictor that counts its calls and remembers what it was given."""
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, x_t, t, c):
-        self.calls.append((x_t.clone(), t.clone(), c.clone()))
-        return x_t * (1 + c.view(-1, *[1] * (x_t.ndim - 1)))
-
-
 def test_one_network_pass_of_twice_the_batch():
     spy, x_t, t = Spy(), normal((3, 1, 2, 2)), torch.tensor([4, 5, 6])
     c = torch.tensor([2, 0, 1])
@@ -156,67 +146,25 @@ def test_w_and_c_per_image():
     assert spy.calls[-1][2].tolist() == [1, 3] and spy.calls[-1][2].dtype == torch.int64
 
 
-def test_the_images_device_is_kept():
-    """meta stands for an accelerator: c and w may stay on the CPU, a batch's own or not."""
-    x_t = torch.zeros(2, 3, device="meta")
-    t = torch.ones(2, dtype=torch.int64, device="meta")
-    for c, w in ((1, 2.0), (torch.tensor([0, 1]), torch.tensor([0.0, 1.0]))):
-        guided = classifier_free_guidance(lambda x, t, c: x * (t + c)[:, None], c, w, null=3)
-        assert guided(x_t, t).is_meta
+def test_labels_are_dropped_for_each_image_on_its_own():
+    """CFG Alg. 1: Bernoulli(p_uncond) per sample, independent of the class."""
+    K, p = 10, 0.1
+    c = torch.arange(K).repeat(N // K)
+    kept = drop_labels(c, p, null=K, generator=seeded(3))
+    dropped = kept == K
+    assert torch.equal(kept[~dropped], c[~dropped])
+    for k in range(K):
+        share = dropped[c == k].double().mean()
+        assert abs(share - p) < 5 * (p * (1 - p) / (N / K)) ** 0.5
+    neighbours = (dropped[1:] & dropped[:-1]).double().mean()  # not one draw for many images
+    assert abs(neighbours - p**2) < 5 * (2 * p**2 / N) ** 0.5
 
 
-def test_w_may_be_any_kind_of_number():
-    spy, x_t, t = Spy(), normal((2, 1)), torch.tensor([4, 5])
-    results = [
-        classifier_free_guidance(spy, 1, w, null=3)(x_t, t)
-        for w in (2, 2.0, torch.tensor(2.0), torch.tensor([2, 2]), [2.0, 2.0], np.float64(2))
-    ]
-    for a, b in itertools.pairwise(results):
-        assert torch.equal(a, b) and a.dtype == torch.float64
-
-
-def test_the_answer_has_the_images_type():
-    x_t, t, w = normal((2, 1)).float(), torch.tensor([4, 5]), torch.ones(2, dtype=torch.float64)
-    for scale in (1.0, w, w[0], w.int()):
-        assert classifier_free_guidance(Spy(), 1, scale, null=3)(x_t, t).dtype == torch.float32
-
-
-def test_one_class_is_enough():
-    guided = classifier_free_guidance(Spy(), 0, 1.0, null=1)
-    assert torch.equal(guided(torch.ones(2, 1), torch.tensor([4, 5])), torch.zeros(2, 1))  # 2·1 − 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"w": float("nan")}, "^w .*Ho & Salimans.*guidance_scale s is w"),
-        ({"w": float("inf")}, "^w .*Ho & Salimans"),
-        ({"w": torch.tensor([1.0, float("-inf")])}, "^w .*Ho & Salimans"),
-        ({"w": None}, "^w must be a finite number"),
-        ({"w": "1"}, "^w must be a finite number"),
-        ({"c": "1"}, "^c must be a class"),
-        ({"w": torch.ones(2, 1)}, "^w must be a finite number, or one for each"),
-        ({"w": torch.ones(2, dtype=torch.complex64)}, "^w "),
-        ({"c": 4}, r"^c must lie in 0\.\.3 \(3 is ∅\)"),
-        ({"c": -1}, r"^c must lie in 0\.\.3"),
-        ({"c": torch.tensor([0, 4])}, r"^c must lie in 0\.\.3"),
-        ({"c": torch.tensor([0.0, 1.0])}, "^c must be a class"),
-        ({"c": torch.tensor([True, False])}, "^c must be a class"),
-        ({"c": torch.tensor([[0], [1]])}, "^c must be a class"),
-        ({"null": 0}, "^null must be K"),
-        ({"null": True}, "^null must be K"),
-        ({"null": 2.0}, "^null must be K"),
-    ],
-)
-def test_bad_arguments_are_named_at_once(arguments, message):
-    call = {"c": 1, "w": 1.0, "null": 3, **arguments}
-    with pytest.raises(ValueError, match=message):
-        classifier_free_guidance(Spy(), call["c"], call["w"], null=call["null"])
-
-
-@pytest.mark.parametrize("arguments", [{"w": torch.ones(3)}, {"c": torch.tensor([0, 1, 2])}])
-def test_lengths_that_do_not_match_the_batch(arguments):
-    call = {"c": 1, "w": 1.0, **arguments}
-    guided = classifier_free_guidance(Spy(), call["c"], call["w"], null=3)
-    with pytest.raises(ValueError, match=r"^[cw] must be one number or one per image, \(2,\)"):
-        guided(normal((2, 1)), torch.tensor([1, 2]))
+def test_label_dropout_at_its_ends(monkeypatch):
+    """CFG Alg. 1 with p_uncond = 0 and 1: no label is dropped, or every one."""
+    c = torch.arange(10).repeat(100)
+    assert torch.equal(drop_labels(c, 0.0, null=10), c)
+    assert (drop_labels(c, 1.0, null=10) == 10).all()
+    # a draw of exactly 0 does occur, once in 2^24
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))
+    assert torch.equal(drop_labels(c, 0.0, null=10), c)

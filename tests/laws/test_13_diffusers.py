@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from conftest import normal
+from oracles import normal
 from torch.testing import assert_close
 
 from ddpm import ancestral, cosine_schedule, ddim, linear_schedule, timesteps
@@ -13,9 +13,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its imports warn about packages that it can do without
     diffusers = pytest.importorskip("diffusers")
 
+
 # Its tables are float32: 1 − ᾱ_1 = 1e-4 keeps 3 to 4 digits there.
 CLOSE = {"rtol": 1e-3, "atol": 2e-4}
+
+
 LINEAR = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+
+
 COSINE = {"beta_schedule": "squaredcos_cap_v2"}
 
 
