@@ -22,7 +22,7 @@ def rows(text: str) -> list[list[str]]:
 INDEX = rows((ROOT / "docs/equations.md").read_text(encoding="utf-8"))
 
 
-def tests_of(row: list[str]) -> list[str]:
+def named_tests(row: list[str]) -> list[str]:
     """The tests that a row names, such as laws/test_02_forward.py::test_q_posterior_on_a_grid."""
     return re.findall(r"`([^`]+)`", row[4])
 
@@ -35,7 +35,7 @@ def name_of(nodeid: str) -> str:
 
 PROVED: dict[str, dict[str, list[str]]] = {}  # test -> paper -> equations
 for row in INDEX:
-    for test in tests_of(row):
+    for test in named_tests(row):
         PROVED.setdefault(test, {}).setdefault(row[0], []).append(row[1])
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from oracles import last, normal, seeded
+from oracles import last, moments, normal, seeded, three_on_a_line
 from torch.testing import assert_close
 
 from ddpm import (
@@ -73,43 +73,59 @@ def test_one_ancestral_update_is_algorithm_2(schedule, mixture, variance):
 @pytest.mark.parametrize("variance", ["beta", "posterior"])
 @pytest.mark.parametrize("steps", [None, 10])
 def test_the_variance_follows_the_closed_recursion(schedule, variance, steps):
-    """x_0 ~ N(0, s²) and exact ε*: x_{t−1} = a·x_t + σ·z, so Var ← a²·Var + σ², step by step.
+    """DDPM Alg. 2 on x_0 ~ N(m, s²) with exact ε*: x_{t−1} = a·x_t + b + σ·z, step by step.
 
-    The kernel comes from the joint Gaussian of (x_s, x_t), s < t: the mean regresses x_0 on x_t.
+    The other road is the joint Gaussian of (x_s, x_t), s < t: the mean regresses x_0 on x_t.
     """
-    s_squared, n = 0.3, 40_000
-    eps = gaussian(s_squared).eps(schedule)
-    visited = timesteps(1000, 1000 if steps is None else steps)
+    m, s_squared = 0.4, 0.3
+    x_T, visited = normal((6, 1)), timesteps(1000, 1000 if steps is None else steps)
     process = ancestral(
-        schedule, eps, normal((n, 1)), steps, clip=None, variance=variance, generator=seeded()
+        schedule,
+        gaussian(s_squared, m).eps(schedule),
+        x_T,
+        steps,
+        clip=None,
+        variance=variance,
+        generator=seeded(),
     )
-    v = 1.0
-    for step, s in zip(process, [*visited[1:], 0], strict=True):
-        ab_t, ab_s = float(schedule.alpha_bar[step.t]), float(schedule.alpha_bar[s])
+    mean, v = 0.0, 1.0
+    for (t, by_process, spread), s in zip(
+        moments(process, x_T, seeded()), [*visited[1:], 0], strict=True
+    ):
+        ab_t, ab_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])
         beta = 1 - ab_t / ab_s
-        regression = math.sqrt(ab_t) * s_squared / (ab_t * s_squared + 1 - ab_t)  # E[x_0|x_t]/x_t
-        a = math.sqrt(ab_s) * beta / (1 - ab_t) * regression
-        a += math.sqrt(1 - beta) * (1 - ab_s) / (1 - ab_t)
+        slope = math.sqrt(ab_t) * s_squared / (ab_t * s_squared + 1 - ab_t)  # E[x_0|x_t] − m
+        from_x_0 = math.sqrt(ab_s) * beta / (1 - ab_t)
+        from_x_t = math.sqrt(1 - beta) * (1 - ab_s) / (1 - ab_t)
         sigma_squared = beta if variance == "beta" else beta * (1 - ab_s) / (1 - ab_t)
-        v = a * a * v + (sigma_squared if s > 0 else 0)
-        sample = step.x.square().mean().item()
-        assert abs(sample - v) < 5 * v * (2 / n) ** 0.5, step.t
+        mean = from_x_0 * (m + slope * (mean - math.sqrt(ab_t) * m)) + from_x_t * mean
+        v = (from_x_0 * slope + from_x_t) ** 2 * v + (sigma_squared if s > 0 else 0)
+        assert math.isclose(by_process, mean, rel_tol=1e-7, abs_tol=1e-9), t
+        assert math.isclose(spread, v, rel_tol=1e-7), t
 
 
-@pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
-def test_exact_noise_gives_the_exact_classes(schedule, sampler):
-    """All T steps with ε*: class proportions, means and spreads of the mixture come out."""
-    n, weight = 4000, (0.2, 0.5, 0.3)
-    mixture = GaussianMixture(
-        torch.tensor([[-3.0], [0.0], [3.0]], dtype=torch.float64),
-        torch.full((3,), 0.25, dtype=torch.float64),
-        torch.tensor(weight, dtype=torch.float64),
-    )
-    make = ancestral if sampler == "ancestral" else ddim
-    x = last(
-        make(schedule, mixture.eps(schedule), normal((n, 1)), clip=None, generator=seeded())
-    ).x.flatten()
-    for centre, p in zip((-3, 0, 3), weight, strict=True):
+WEIGHT = (0.2, 0.5, 0.3)
+
+
+def test_exact_noise_gives_the_exact_density(schedule):
+    """DDIM with ε*, all T steps: on a line its map is monotone, so it carries the quantiles of
+    N(0, 1) into those of the mixture. n quantiles stand for the whole density: nothing is drawn."""
+    n = 400
+    level = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    eps = three_on_a_line(WEIGHT).eps(schedule)
+    x = last(ddim(schedule, eps, torch.special.ndtri(level)[:, None], clip=None)).x
+    assert (x.diff(dim=0) > 0).all()
+    cdf = torch.special.ndtr((x - torch.tensor([-3.0, 0.0, 3.0])) / 0.5)
+    reached = cdf @ torch.tensor(WEIGHT, dtype=torch.float64)
+    assert_close(reached, level, rtol=0, atol=0.002)
+
+
+def test_exact_noise_gives_the_exact_classes(schedule):
+    """DDPM Alg. 2 with ε*, all T steps: class proportions, means and spreads of the mixture."""
+    n, mixture = 4000, three_on_a_line(WEIGHT)
+    eps = mixture.eps(schedule)
+    x = last(ancestral(schedule, eps, normal((n, 1)), clip=None, generator=seeded())).x.flatten()
+    for centre, p in zip((-3, 0, 3), WEIGHT, strict=True):
         of_class = x[(x - centre).abs() < 1.5]
         assert abs(len(of_class) / n - p) < 5 * (p * (1 - p) / n) ** 0.5
         spread = 0.5  # 1.5 is 3 σ: cutting there takes 1.3 % off it

@@ -10,7 +10,7 @@ import json
 import re
 
 import pytest
-from equation_index import INDEX, ROOT, tests_of
+from equation_index import INDEX, ROOT, named_tests
 
 NUMBERS = r"\d+(?:–\d+)?(?:, \d+(?:–\d+)?)*"
 CITATION = re.compile(
@@ -73,7 +73,7 @@ def test_every_row_resolves(row):
     for name in re.findall(r"`([^`]+)`", functions):
         function = resolve(name)
         assert (paper, equation) in citations(function.__doc__), f"{name} does not cite it"
-    names = tests_of(row)
+    names = named_tests(row)
     assert names
     for name in names:
         path, _, test = name.partition("::")

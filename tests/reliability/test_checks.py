@@ -166,8 +166,9 @@ def test_noise_follows_the_generator_and_the_image():
     assert not torch.equal(first, noise_like(x, torch.Generator().manual_seed(8)))
 
 
-def test_noise_is_drawn_where_the_generator_is(generator):
+def test_noise_is_drawn_where_the_generator_is():
     """The image is on another device (meta, which has no values): the noise is the CPU's."""
+    generator = seeded()
     x, before = torch.zeros(3, 2, dtype=torch.float64, device="meta"), generator.get_state()
     noise = noise_like(x, generator)
     assert noise.is_meta and noise.dtype == torch.float64
