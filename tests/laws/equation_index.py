@@ -95,6 +95,14 @@ class EveryEquation:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """With -v the index itself; and in any case what is not proved."""
+        if self.whole and self.config.get_verbosity() > 0:
+            terminalreporter.section("the equation index")
+            for row in INDEX:
+                paper, equation, formula = row[:3]
+                name = f"{paper} {equation}"
+                line = f"{name:<16} {formula}".replace("\\|", "|")
+                terminalreporter.write_line(f"{line}  [{', '.join(named_tests(row)) or '—'}]")
         for test in self.unproved:
             how = ", ".join(sorted(self.outcomes.get(test, {"did not run"})))
             terminalreporter.write_line(f"not proved: {equations(test)} ({test}: {how})", red=True)

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ddpm import GaussianMixture, Schedule
-from ddpm.reverse import Step
+from ddpm import GaussianMixture, Schedule, Step
 from guidance import class_log_prob
 from unet import NoisyClassifier
 
@@ -72,24 +71,25 @@ class Spy:
 
 
 def moments(
-    process: Iterable[Step], x_T: Tensor, replay: torch.Generator
+    process: Iterable[Step], x_T: Tensor, replay: torch.Generator, groups: int = 1
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """(t, mean, covariance) after each update of a sampler on a Gaussian, free of sampling error.
 
     There every update is affine, x_{t−1} = A·x_t + b + Σ^½·z, and x_T ~ N(0, I). A few paths x_T
     (B, D), with the same z drawn once more from `replay`, tell A, b and Σ^½; more paths than
     unknowns tell whether it is so. Then mean ← A·mean + b and covariance ← A·covariance·Aᵀ + Σ.
+    The paths may be of several affine processes, one after the other: mean (groups, D, 1),
+    covariance (groups, D, D).
     """
-    B, D = x_T.shape
-    assert B > 2 * D + 1
-    mean, covariance = x_T.new_zeros(D), torch.eye(D, dtype=x_T.dtype)
-    x, one = x_T, x_T.new_ones(B, 1)
+    x, D = x_T.unflatten(0, (groups, -1)), x_T.shape[1]  # (G, B, D)
+    assert x.shape[1] > 2 * D + 1
+    mean, covariance = x.new_zeros(groups, D, 1), torch.eye(D, dtype=x.dtype)
     for step in process:
-        z = torch.randn(B, D, generator=replay, dtype=x_T.dtype)
-        known = torch.cat([x, one, z], dim=1)  # (B, 2D+1)
-        rows = torch.linalg.lstsq(known, step.x).solution
-        assert (known @ rows - step.x).abs().max() < 1e-9, f"not affine at t = {step.t}"
-        A, b, root = rows[:D].T, rows[D], rows[D + 1 :].T
-        mean, covariance = A @ mean + b, A @ covariance @ A.T + root @ root.T
+        z = torch.randn(x_T.shape, generator=replay, dtype=x.dtype).view_as(x)
+        known = torch.cat([x, torch.ones_like(x[..., :1]), z], dim=2)  # (G, B, 2D+1)
+        x = step.x.view_as(x)
+        rows = torch.linalg.lstsq(known, x).solution  # (G, 2D+1, D)
+        assert (known @ rows - x).abs().max() < 1e-9, f"not affine at t = {step.t}"
+        A, b, root = rows[:, :D].mT, rows[:, D, :, None], rows[:, D + 1 :].mT
+        mean, covariance = A @ mean + b, A @ covariance @ A.mT + root @ root.mT
         yield step.t, mean, covariance
-        x = step.x
