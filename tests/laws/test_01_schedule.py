@@ -10,6 +10,7 @@ from ddpm import cosine_schedule, linear_schedule, timesteps
 
 
 def test_tables_are_indexed_by_the_papers_t(schedule):
+    """Entry 0 is clean data: β_0 = 0, ᾱ_0 = 1; entry t is the paper's t, up to T."""
     for table in ("beta", "alpha", "alpha_bar", "posterior_variance"):
         values = getattr(schedule, table)
         assert values.shape == (1001,) and values.dtype == torch.float64
@@ -19,6 +20,7 @@ def test_tables_are_indexed_by_the_papers_t(schedule):
 
 
 def test_linear_schedule_is_ddpm_section_4():
+    """DDPM Sec. 4: β from 1e-4 to 0.02. The other road to ᾱ: a sum of logarithms."""
     beta = [1e-4 + (0.02 - 1e-4) * k / 999 for k in range(1000)]  # β_1 … β_1000
     schedule = linear_schedule()
     assert_close(schedule.beta[1:], torch.tensor(beta, dtype=torch.float64), rtol=1e-13, atol=0)
@@ -28,6 +30,7 @@ def test_linear_schedule_is_ddpm_section_4():
 
 
 def test_cosine_schedule_is_iddpm():
+    """IDDPM Sec. 3.2: ᾱ_t = f(t)/f(0), as far as the clip of β at 0.999 lets it."""
     schedule = cosine_schedule()
 
     def f(t):
@@ -46,12 +49,14 @@ def test_almost_nothing_of_the_image_is_left_at_T(schedule):
 
 
 def test_posterior_variance_lies_below_beta(schedule):
+    """DDPM Eq. 7: β̃_t/β_t = (1 − ᾱ_{t−1})/(1 − ᾱ_t) < 1."""
     assert (schedule.posterior_variance[1:] < schedule.beta[1:]).all()
     ratio = schedule.posterior_variance[2:] / schedule.beta[2:]
     assert_close(ratio, (1 - schedule.alpha_bar[1:-1]) / (1 - schedule.alpha_bar[2:]))
 
 
 def test_subsequence_keeps_what_is_left_of_the_image(schedule):
+    """DDIM Sec. 4.2: ᾱ at the visited t, and β of a stride as the product over what it skips."""
     visited = [1000, 700, 699, 3, 1]
     sub = schedule.subsequence(visited)
     assert sub.T == 5
@@ -64,6 +69,7 @@ def test_subsequence_keeps_what_is_left_of_the_image(schedule):
 
 
 def test_timesteps_lead_from_T_to_at_least_1():
+    """S values of t, strictly decreasing from T, evenly spaced: for every S ≤ T < 40."""
     for T in range(1, 40):
         for S in range(1, T + 1):
             visited = timesteps(T, S)

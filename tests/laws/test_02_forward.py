@@ -11,7 +11,7 @@ from ddpm import q_posterior, q_sample
 
 
 def test_q_sample_is_t_single_steps(schedule):
-    """DDPM Eq. 4 from Eq. 2: x ← √(1−β)·x + √β·z, followed as (signal, variance of the noise)."""
+    """DDPM Eq. 2, 4: x ← √(1−β)·x + √β·z, followed as (signal, variance of the noise)."""
     t = torch.arange(0, 1001)
     one, zero = torch.ones(1001, 1, dtype=torch.float64), torch.zeros(1001, 1, dtype=torch.float64)
     signal = q_sample(schedule, one, t, zero).flatten()
@@ -26,6 +26,7 @@ def test_q_sample_is_t_single_steps(schedule):
 
 
 def test_q_sample_is_linear_per_image(schedule):
+    """DDPM Eq. 4 with a t for each image: a batch is as many calls."""
     x_0, eps = normal((3, 2, 4, 4)), normal((3, 2, 4, 4), 1)
     t = torch.tensor([1, 400, 1000])
     x_t = q_sample(schedule, x_0, t, eps)
@@ -48,6 +49,7 @@ def test_q_posterior_is_bayes_rule_in_precision_form(schedule):
 
 
 def test_q_posterior_at_t_1_is_x_0(schedule):
+    """DDPM Eq. 7 at t = 1: ᾱ_0 = 1 leaves nothing of x_1, and β̃_1 = 0."""
     x_0, x_t, t = normal((5, 2)), normal((5, 2), 1), torch.ones(5, dtype=torch.int64)
     mean, variance = q_posterior(schedule, x_0, x_t, t)
     assert_close(mean, x_0, rtol=1e-12, atol=1e-12)

@@ -44,7 +44,7 @@ def test_reverse_mean_is_the_posterior_mean_at_the_predicted_x_0(schedule):
 
 @pytest.mark.parametrize("variance", ["beta", "posterior"])
 def test_one_ancestral_update_is_algorithm_2(schedule, mixture, variance):
-    """x_{t−1} = Eq. 11 + σ_t·z, written down from the tables of β alone."""
+    """DDPM Eq. 1, Alg. 2: x_{t−1} = Eq. 11 + σ_t·z. The other road: the tables of β alone."""
     t, x_t = 300, normal((5, 2))
     step = next(
         ancestral(
@@ -135,6 +135,7 @@ def test_exact_noise_gives_the_exact_classes(schedule):
 
 @pytest.mark.parametrize("sampler", [ancestral, ddim])
 def test_the_last_update_adds_no_noise(schedule, mixture, sampler):
+    """DDPM Alg. 2, z = 0 at t = 1: the last state is x̂_0 of Eq. 15, which is the mean of Eq. 11."""
     for steps in ([1], [40, 3], 6):
         step = last(sampler(schedule, mixture.eps(schedule), normal((3, 2)), steps, clip=None))
         assert_close(step.x, step.x_0, rtol=1e-9, atol=1e-9)

@@ -23,7 +23,8 @@ from ddpm.bound import discrete_log_likelihood, gaussian_kl
 
 @pytest.mark.parametrize("variance", ["beta", "posterior"])
 def test_four_forms_of_the_kl_are_one(schedule, variance):
-    """DDPM Eq. 8 = 9 = 10 = 12, for a random ε_θ, every t > 1 and both σ²."""
+    """DDPM Eq. 8, 9, 10, 12 are one, for a random ε_θ, every t > 1 and both σ²: the KL of
+    torch.distributions less what does not depend on θ."""
     t = torch.arange(2, 1001)
     x_0, eps, eps_theta = (normal((999, 3), seed) for seed in range(3))
     x_t = q_sample(schedule, x_0, t, eps)
@@ -59,6 +60,7 @@ def test_the_decoders_bins_sum_to_one(levels):
 
 
 def test_the_decoders_bins_against_the_normal_distribution():
+    """DDPM Eq. 13 as differences of torch's Φ, where these keep their digits."""
     normal_01 = D.Normal(torch.tensor(0.1, dtype=torch.float64), 0.4)
     values = torch.tensor([-1.0, -101 / 255, 0.2, 1.0], dtype=torch.float64)  # −1, 77, 153, 255
     log_p = discrete_log_likelihood(
@@ -156,7 +158,7 @@ def kl(q_variance, p_variance, squared_distance=0.0):
 
 @pytest.mark.parametrize("sigma", ["beta", "optimal"])
 def test_eq_16_is_eq_5_and_the_bound_is_tight(schedule, sigma):
-    """DDPM Eq. 3 = Eq. 5 = Eq. 16 for Gaussian data, every expectation in closed form.
+    """DDPM Eq. 3, 5, 16 are one for Gaussian data, every expectation in closed form.
 
     With exact ε* and σ_t² = Var(x_{t−1}|x_t) nothing but L_T's marginal KL is lost: L = H(x_0).
     """

@@ -64,6 +64,7 @@ def test_gradient_vanishes_at_the_exact_predictor(schedule, mixture, generator):
 
 
 def test_t_is_uniform_on_1_to_T_and_drawn_per_image():
+    """DDPM Alg. 1: t ~ U{1, …, T}, by the counts of what the predictor was asked."""
     schedule, T = linear_schedule(20), 20
     f = Recorder(lambda x_t, t: torch.zeros_like(x_t))
     simple_loss(schedule, f, torch.zeros(N, 1), generator=seeded(3))
@@ -75,6 +76,8 @@ def test_t_is_uniform_on_1_to_T_and_drawn_per_image():
 
 
 def test_noise_is_standard_normal_and_scaled_by_eq_4(schedule):
+    """DDPM Eq. 4, 14; CFG Eq. 5: the ε behind x_t, by Eq. 4 solved for it, is N(0, I), and the
+    loss of a predictor that answers 0 is its square."""
     f = Recorder(lambda x_t, t: torch.zeros_like(x_t))
     x_0 = torch.full((N, 2), 0.3, dtype=torch.float64)
     loss = simple_loss(schedule, f, x_0, generator=seeded(3))

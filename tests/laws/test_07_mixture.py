@@ -25,6 +25,7 @@ def by_distributions(mixture, schedule, t):
 
 @pytest.mark.parametrize("t", TIMES.tolist())
 def test_densities_match_torch_distributions(schedule, mixture, t):
+    """log p_t(x), log p_t(x|k) and p_t(k|x), from torch's MultivariateNormal and Bayes' rule."""
     x_t = normal((7, 2))
     batch_t = torch.full((7,), t)
     components = by_distributions(mixture, schedule, t)
@@ -42,6 +43,7 @@ def test_densities_match_torch_distributions(schedule, mixture, t):
 
 
 def test_the_covariance_given_is_the_one_used(mixture):
+    """U·diag(λ)·Uᵀ is the covariance that went in."""
     root = torch.tensor([[0.5, 0.0], [0.3, 0.4]], dtype=torch.float64)
     rebuilt = mixture.U[0] @ mixture.lam[0].diag() @ mixture.U[0].mT
     assert_close(rebuilt, root @ root.mT)
@@ -84,6 +86,7 @@ def test_null_is_the_posterior_mean_of_the_classes(schedule, mixture):
 
 
 def test_samples_have_the_moments(mixture, generator):
+    """Shares, means and covariances of what is drawn, each within 5 standard errors."""
     n = 200_000
     x_0, c = mixture.sample(n, generator)
     for k, p in enumerate((0.2, 0.5, 0.3)):
@@ -98,6 +101,7 @@ def test_samples_have_the_moments(mixture, generator):
 
 
 def test_only_the_ratio_of_the_weights_counts(line):
+    """Weights 2 : 5 : 3 are 0.2, 0.5, 0.3, and none are uniform, by torch.distributions."""
     mean, covariance = line.mean, torch.full((3,), 0.25, dtype=torch.float64)
     schedule, x_0, t = linear_schedule(), normal((6, 1)), torch.zeros(6, dtype=torch.int64)
     for one, p in (
@@ -115,6 +119,7 @@ def test_only_the_ratio_of_the_weights_counts(line):
 
 
 def test_images_are_vectors_in_another_shape(generator):
+    """A mean (K, 3, 2, 2) is one (K, 12), and variances (K,) are matrices c·I."""
     schedule = linear_schedule()
     mean = normal((2, 12))
     covariance = torch.tensor([0.3, 0.5], dtype=torch.float64)

@@ -62,8 +62,8 @@ def test_the_scaled_gradient_is_that_of_a_sharper_classifier(line, s):
 
 
 def test_taylor_argument_of_adm_eq_2_to_10(line):
-    """p_θ(x_t|x_{t+1})·p_φ(y|x_t) on a grid, against N(μ + Σg, Σ): both moments are off by O(Σ²),
-    so half the Σ makes a quarter of the error."""
+    """ADM Eq. 2–10: p_θ(x_t|x_{t+1})·p_φ(y|x_t) on a grid, against N(μ + Σg, Σ). Both moments are
+    off by O(Σ²), so half the Σ makes a quarter of the error."""
     schedule, t, mu = linear_schedule(), torch.tensor([250]), 0.9
     log_prob = log_posterior_of(line, schedule, 1)
     g = float(gradient(log_prob, torch.tensor([[mu]], dtype=torch.float64), t))
@@ -86,7 +86,7 @@ def test_taylor_argument_of_adm_eq_2_to_10(line):
 @pytest.mark.parametrize("variance", ["beta", "posterior"])
 @pytest.mark.parametrize("t", [2, 100, 700, 1000])
 def test_mean_shift_and_eq_14_differ_by_one_factor(schedule, mixture, variance, t):
-    """Alg. 1 moves the mean by s·Σ·g. Eq. 14 put into Eq. 11 moves it by s·β_t/√α_t·g.
+    """ADM Alg. 1 moves the mean by s·Σ·g. Eq. 14 put into DDPM's Eq. 11 moves it by s·β_t/√α_t·g.
 
     So their ratio is β_t/(Σ·√α_t): 1/√α_t for Σ = β_t, which tends to 1 as β_t does to 0.
     """
@@ -135,7 +135,7 @@ def test_eq_14_in_eq_11(schedule, mixture):
 
 
 def test_both_algorithms_reach_the_class(mixture):
-    """ADM Alg. 1 and 2 at s = 1 on ε(∅), with the exact classifier, sample p(x|y).
+    """ADM Alg. 1, 2 at s = 1 on ε(∅), with the exact classifier, sample p(x|y).
 
     Alg. 2 is then DDIM on the one Gaussian of y, so its moments are known without sampling. Alg. 1
     is not quite affine; the same noise drives it and an ancestral process on that Gaussian, whose
@@ -176,7 +176,8 @@ def test_both_algorithms_reach_the_class(mixture):
 
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_gradient_works_wherever_sampling_runs(around):
-    """Against finite differences in float64; images don't disturb each other; no graph is left."""
+    """ADM Eq. 6, against finite differences in float64; images do not disturb each other, and no
+    graph is left."""
     model = perturbed_classifier().double()
     y = torch.tensor([3, 7])
     log_prob = class_log_prob(model, y)

@@ -1,6 +1,5 @@
 """Classifier-free guidance: CFG Eq. 1–6, Alg. 1, 2."""
 
-
 import pytest
 import torch
 from oracles import Spy, last, moments, normal, seeded
@@ -18,7 +17,7 @@ C6 = torch.tensor([0, 1, 2, 0, 1, 2])
 
 @pytest.mark.parametrize("w", [-1.0, 0.0, 0.3, 2.0, 7.5])
 def test_eq_6_is_the_score_of_the_tilted_density(schedule, mixture, w):
-    """CFG Sec. 3.2: −√(1−ᾱ)·∇[log p(x_t|c) + w·log p(c|x_t)] by autograd."""
+    """CFG Eq. 6, Sec. 3.2: −√(1−ᾱ)·∇[log p(x_t|c) + w·log p(c|x_t)] by autograd."""
     x_t = normal((6, 2)).requires_grad_()
     log_p = mixture.log_prob(schedule, x_t, T6, C6)
     log_c = mixture.log_posterior(schedule, x_t, T6)[torch.arange(6), C6]
@@ -116,6 +115,7 @@ def test_guidance_does_not_sample_the_tilted_density():
 
 
 def test_one_network_pass_of_twice_the_batch():
+    """Both ε of CFG Eq. 6 come from one batch of 2B: first c, then ∅."""
     spy, x_t, t = Spy(), normal((3, 1, 2, 2)), torch.tensor([4, 5, 6])
     c = torch.tensor([2, 0, 1])
     out = classifier_free_guidance(spy, c, 2.0, null=9)(x_t, t)
@@ -127,6 +127,7 @@ def test_one_network_pass_of_twice_the_batch():
 
 
 def test_w_and_c_per_image():
+    """CFG Eq. 6 with w and c for each image: a batch is as many calls."""
     spy, x_t, t = Spy(), normal((3, 2)), torch.tensor([4, 5, 6])
     w = torch.tensor([0.0, 1.0, 5.0])
     together = classifier_free_guidance(spy, torch.tensor([2, 0, 1]), w, null=3)(x_t, t)

@@ -57,13 +57,14 @@ def all_equal(a, b):
 
 
 def test_null_as_the_negative_class_is_classifier_free_guidance(world):
-    """NegPrompt Eq. 5 with p₋ = ∅ is Eq. 4."""
+    """NegPrompt Eq. 4, 5: with ∅ in the place of p₋ the second is the first, bit for bit."""
     free = classifier_free_guidance(world[1], P, W, null=NULL)
     assert all_equal(states(world, free), states(world, negative(world, negative=NULL)))
 
 
 def test_eq_5_on_the_exact_predictor(schedule, mixture):
-    """(1+w)·ε(p₊) − w·ε(p₋) is the score of p(x|p₊)^{1+w}·p(x|p₋)^{−w}, by autograd."""
+    """NegPrompt Eq. 5: (1+w)·ε(p₊) − w·ε(p₋) is the score of p(x|p₊)^{1+w}·p(x|p₋)^{−w}, by
+    autograd."""
     t = torch.tensor([1, 20, 200, 500, 800, 1000])
     x_t = normal((6, 2)).requires_grad_()
     plus, minus = (mixture.log_prob(schedule, x_t, t, torch.full((6,), c)) for c in (P, N))
@@ -75,6 +76,7 @@ def test_eq_5_on_the_exact_predictor(schedule, mixture):
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
 def test_start_at_the_first_step_is_always_on(world, sampler):
+    """NegPrompt Eq. 5 from step 0 is Eq. 5 without a start step, and not Eq. 4."""
     always = states(world, negative(world), sampler)
     assert all_equal(always, states(world, negative(world, start=VISITED[0]), sampler))
     free = classifier_free_guidance(world[1], P, W, null=NULL)
@@ -95,6 +97,8 @@ def test_the_first_state_that_differs_is_the_one_after_the_start_step(world, sam
 
 @pytest.mark.parametrize("k", range(S + 1))
 def test_the_stop_step_is_the_first_update_without_the_negative_class(world, k):
+    """By the tokens that the network is asked for: p₋ from the start step to the one before the
+    stop step, ∅ at every other."""
     schedule, eps, _ = world
     labels = []
 
@@ -135,6 +139,7 @@ def test_a_window_per_image_is_as_many_runs(world):
 
 
 def test_the_positive_class_as_its_own_negative_is_plain_conditional(world):
+    """NegPrompt Eq. 5 with p₋ = p₊: w cancels."""
     eps = world[1]
     own = states(world, negative(world, negative=P))
     plain = states(world, lambda x_t, t: eps(x_t, t, torch.full((4,), P)))
@@ -143,6 +148,7 @@ def test_the_positive_class_as_its_own_negative_is_plain_conditional(world):
 
 
 def test_one_network_pass_of_twice_the_batch(mixture):
+    """Both ε of NegPrompt Eq. 5 come from one batch of 2B: first p₊, then p₋."""
     schedule = linear_schedule()
     calls = []
 

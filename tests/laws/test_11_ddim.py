@@ -26,6 +26,7 @@ def test_ddim_with_eta_1_is_ancestral_with_the_posterior_variance(schedule, mixt
 
 
 def test_ddim_is_deterministic_and_touches_no_generator(schedule, mixture):
+    """DDIM Eq. 16 at η = 0: σ_t = 0, so no z is drawn."""
     generator = seeded()
     before = generator.get_state()
     x_T, eps = normal((3, 2)), mixture.eps(schedule)
@@ -35,7 +36,7 @@ def test_ddim_is_deterministic_and_touches_no_generator(schedule, mixture):
 
 
 def test_ddim_is_an_euler_step_and_can_be_run_backwards(mixture):
-    """DDIM Eq. 13: x/√ᾱ moves along ε by the change of √((1−ᾱ)/ᾱ). Encoding with the same
+    """DDIM Eq. 12, 13: x/√ᾱ moves along ε by the change of √((1−ᾱ)/ᾱ). Encoding with the same
     rule and decoding again misses by the order of the step: half the step, half the error."""
     schedule = linear_schedule()
     eps, alpha_bar = mixture.eps(schedule), schedule.alpha_bar

@@ -38,7 +38,7 @@ def test_the_exact_posterior_deletes_the_class(schedule, mixture, removed):
 
 
 def test_it_is_negative_guidance_with_a_weight_for_each_image(line):
-    """Algorithm 1's λ_t = λ_0·p/(1 − p), capped: beside `negative_guidance` with those w."""
+    """DNG Alg. 1: λ_t = λ_0·p/(1 − p), capped, beside `negative_guidance` with those w."""
     schedule = linear_schedule()
     x_t = torch.tensor([[-3.0], [0.0], [0.9], [3.0]], dtype=torch.float64)
     t, p = torch.tensor([300, 300, 300, 300]), torch.tensor([0.0, 0.2, 0.8, 1.0])
@@ -52,6 +52,7 @@ def test_it_is_negative_guidance_with_a_weight_for_each_image(line):
 
 
 def test_classes_may_differ_within_a_batch(line):
+    """DNG Eq. 10 with a class for each image: a batch is as many calls."""
     schedule, eps = linear_schedule(), line.eps(linear_schedule())
     x_t, t = normal((3, 1)), torch.tensor([100, 500, 900])
     removed = torch.tensor([2, 0, 1])

@@ -40,6 +40,7 @@ def schedules(name):
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_tables(diffusers, name):
+    """β_t of both schedules."""
     ours, config = schedules(name)
     theirs = diffusers.DDPMScheduler(num_train_timesteps=1000, **config)
     assert_close(ours.beta[1:].float(), theirs.betas, rtol=2e-4, atol=1e-7)
@@ -51,6 +52,7 @@ def test_tables(diffusers, name):
 )
 @pytest.mark.parametrize("clip", [None, (-1, 1)])
 def test_ancestral_step_by_step(diffusers, steps, ours, theirs, clip):
+    """DDPM Alg. 2 beside DDPMScheduler: all steps, even strides, uneven ones."""
     schedule, config = schedules("linear")
     scheduler = diffusers.DDPMScheduler(
         num_train_timesteps=1000, variance_type=theirs, clip_sample=clip is not None, **config
@@ -83,6 +85,7 @@ def test_ancestral_step_by_step(diffusers, steps, ours, theirs, clip):
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("clip", [None, (-1, 1)])
 def test_ddim_step_by_step(diffusers, steps, eta, clip):
+    """DDIM Eq. 12, 16 beside DDIMScheduler."""
     schedule, config = schedules("linear")
     scheduler = diffusers.DDIMScheduler(
         num_train_timesteps=1000,
@@ -116,6 +119,7 @@ def test_ddim_step_by_step(diffusers, steps, eta, clip):
 
 
 def test_forward_noising(diffusers):
+    """DDPM Eq. 4 beside add_noise."""
     schedule, config = schedules("linear")
     theirs = diffusers.DDPMScheduler(num_train_timesteps=1000, **config)
     x_0, noise, t = normal((6, 3)), normal((6, 3), 1), torch.tensor([1, 2, 10, 100, 500, 1000])
