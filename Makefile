@@ -10,7 +10,7 @@ test: .venv/ready  ## every test
 	$(BIN)/python -m pytest
 
 laws: .venv/ready  ## the derivations alone, within a minute: which test proves which equation
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/laws -v -n auto --maxprocesses 8 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/laws -v -n logical --maxprocesses 8 --dist worksteal
 
 soak: .venv/ready  ## the long part: thirty kills, the whole fuzz, full disks, hostile files
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py

@@ -1,6 +1,6 @@
 """What the tests are held against: exact worlds, and the exact moments of an affine sampler."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -45,7 +45,9 @@ def three_on_a_line(weight: tuple[float, ...] = (1.0, 1.0, 1.0)) -> GaussianMixt
     )
 
 
-def log_posterior_of(mixture: GaussianMixture, schedule: Schedule, y: int | Tensor):
+def log_posterior_of(
+    mixture: GaussianMixture, schedule: Schedule, y: int | Tensor
+) -> Callable[[Tensor, Tensor], Tensor]:
     """log p(y|x_t) as a perfect noisy classifier knows it."""
     return class_log_prob(lambda x_t, t: mixture.log_posterior(schedule, x_t, t), y)
 
