@@ -94,7 +94,7 @@ def test_the_variance_follows_the_closed_recursion(schedule, variance, steps):
     ):
         ab_t, ab_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])
         beta = 1 - ab_t / ab_s
-        slope = math.sqrt(ab_t) * s_squared / (ab_t * s_squared + 1 - ab_t)  # E[x_0|x_t] − m
+        slope = math.sqrt(ab_t) * s_squared / (ab_t * s_squared + 1 - ab_t)  # of E[x_0|x_t] in x_t
         from_x_0 = math.sqrt(ab_s) * beta / (1 - ab_t)
         from_x_t = math.sqrt(1 - beta) * (1 - ab_s) / (1 - ab_t)
         sigma_squared = beta if variance == "beta" else beta * (1 - ab_s) / (1 - ab_t)

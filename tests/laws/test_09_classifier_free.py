@@ -10,8 +10,6 @@ from guidance import classifier_free_guidance, drop_labels
 
 N = 100_000
 T6 = torch.tensor([1, 20, 200, 500, 800, 1000])
-
-
 C6 = torch.tensor([0, 1, 2, 0, 1, 2])
 
 

@@ -9,6 +9,11 @@ from torch.testing import assert_close
 
 from ddpm import ancestral, cosine_schedule, ddim, linear_schedule, q_sample, timesteps
 
+# Its tables are float32: 1 − ᾱ_1 = 1e-4 keeps 3 to 4 digits there.
+CLOSE = {"rtol": 1e-3, "atol": 2e-4}
+LINEAR = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+COSINE = {"beta_schedule": "squaredcos_cap_v2"}
+
 
 @pytest.fixture(scope="module")
 def diffusers():
@@ -17,16 +22,6 @@ def diffusers():
         library = pytest.importorskip("diffusers")
         assert library.DDPMScheduler and library.DDIMScheduler  # imported when first asked for
     return library
-
-
-# Its tables are float32: 1 − ᾱ_1 = 1e-4 keeps 3 to 4 digits there.
-CLOSE = {"rtol": 1e-3, "atol": 2e-4}
-
-
-LINEAR = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
-
-
-COSINE = {"beta_schedule": "squaredcos_cap_v2"}
 
 
 def eps(x_t, t):
