@@ -5,7 +5,7 @@ What should be equal is so bit for bit.
 
 import pytest
 import torch
-from oracles import last, normal, seeded
+from oracles import Spy, last, normal, seeded
 from torch.testing import assert_close
 
 from ddpm import GaussianMixture, ancestral, ddim, linear_schedule, timesteps
@@ -18,8 +18,6 @@ except ImportError:  # to be dropped once guidance.sampling is gone
 from unet import UNet
 
 S, W, P, N, NULL = 8, 1.5, 0, 2, 3
-
-
 VISITED = timesteps(1000, S)
 
 
@@ -136,6 +134,20 @@ def test_a_window_per_image_is_as_many_runs(world):
         for a, b in zip(batch, single, strict=True):  # other batch sizes, other order of sums
             tolerance = 1e-9 if a.dtype == torch.float64 else 1e-4
             assert_close(a[k : k + 1], b, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [int, float, torch.tensor, lambda t: torch.full((5,), float(t))],
+    ids=["int", "float", "tensor", "per image"],
+)
+def test_a_time_is_never_cast(kind):
+    """start and stop act at the very t that they name, whatever the images are made of: bfloat16
+    would round 999 to 1000 and 499 to 500."""
+    x_t, t = normal((5, 2)).bfloat16(), torch.tensor([1000, 999, 500, 499, 498])
+    spy = Spy()
+    negative_guidance(spy, P, N, W, null=NULL, start=kind(999), stop=kind(499))(x_t, t)
+    assert spy.calls[0][2][5:].tolist() == [NULL, N, N, NULL, NULL]
 
 
 def test_the_positive_class_as_its_own_negative_is_plain_conditional(world):
