@@ -4,11 +4,11 @@ import re
 
 import pytest
 import torch
-from conftest import normal
-
-from ddpm import cosine_schedule, variational_bound
 from guidance.models import load_models
 from guidance.sampling import Request, Sampler, draw
+from oracles import normal
+
+from ddpm import cosine_schedule, variational_bound
 from train import metrics
 from train.data import load_data
 from train.evaluate import main

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 import torch
+from guidance.sampling import window
 
 from ddpm import cosine_schedule, ddim, timesteps
 from guidance import negative_guidance
-from guidance.sampling import window
 from train import lab as lab_module
 from train.experiments import __main__ as command
 from train.experiments import course, guided, removal, timing

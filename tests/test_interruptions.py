@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import COUNT
-from PIL import Image
-
 from guidance.command import run as run_command
+from PIL import Image
+from tally import COUNT
+
 from train.__main__ import main
 from train.objectives import unet_loss
 from unet import load

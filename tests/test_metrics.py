@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import normal
+from oracles import normal
 from scipy.linalg import sqrtm
 
 from train import metrics

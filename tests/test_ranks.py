@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from guidance.models import load_models
+from guidance.sampling import Request, Sampler
 from torch.distributed import TCPStore
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm import linear_schedule, q_sample
 from guidance import sampling
-from guidance.models import load_models
-from guidance.sampling import Request, Sampler
 from train import __main__ as command
 from train import evaluate, launch, ranks
 from train.config import PRESETS, Config, parser

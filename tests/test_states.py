@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import Bomb
+from bomb import Bomb
 
 from train.__main__ import main
 

@@ -11,11 +11,11 @@ import struct
 
 import pytest
 import torch
+from guidance.command import choose_device
 from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
 
-from guidance.command import choose_device
 from train.__main__ import main
 from train.config import PRESETS, Config, from_flags, parser
 from train.data import Dataset, load_data

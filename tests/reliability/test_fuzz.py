@@ -28,9 +28,10 @@ from typing import NamedTuple
 import pytest
 import torch
 from commands import PARSERS
-from conftest import COUNT
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from tally import COUNT
+from train.evaluate.__main__ import main as evaluate_main
 
 import ddpm
 import guidance
@@ -46,7 +47,6 @@ from train.benchmark import __main__ as benchmark
 from train.config import Config
 from train.data import load_data
 from train.evaluate import metrics
-from train.evaluate.__main__ import main as evaluate_main
 from train.experiments import __main__ as experiments
 
 settings.register_profile(
@@ -438,7 +438,7 @@ def ordinary(value):
     if isinstance(value, torch.Tensor):
         strange = value.is_meta or value.is_complex() or value.dtype == torch.float8_e4m3fn
         return not strange
-    return isinstance(value, (int, float)) and abs(value) < 10**18 or value is None
+    return (isinstance(value, (int, float)) and abs(value) < 10**18) or value is None
 
 
 @pytest.mark.parametrize("name", TARGETS)
