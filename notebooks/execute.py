@@ -1,4 +1,4 @@
-"""Run the notebooks (pytest --nbmake) and store what comes out: python notebooks/execute.py [01 …]"""
+"""Run the notebooks (pytest --nbmake) and store what comes out: notebooks/execute.py [01 …]."""
 
 import argparse
 import hashlib
