@@ -60,6 +60,8 @@ def add_flags(
         m, kind = f.metadata, _kind(f)
         text, required = m["text"], f.default is dataclasses.MISSING
         shown = [_show(getattr(p, f.name)) for p in presets.values()] if presets else []
+        if presets and shown == list(presets):  # the flag that names the preset
+            shown = []
         shown = shown or ([] if required or kind is bool else [_show(f.default)])
         if any(shown):
             text += f" (default: {shown[0] if len(set(shown)) == 1 else ' | '.join(shown)})"
