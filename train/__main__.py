@@ -41,10 +41,8 @@ def command(flags: argparse.Namespace) -> int:
     try:
         _train(config, start)
     except Interrupted:
-        print(
-            f"\ninterrupted; the state is in {config.run}. Go on with: {_go_on(config)}",
-            file=sys.stderr,
-        )
+        said = f"\ninterrupted; the state is in {config.run}. Go on with: {_go_on(config)}"
+        print(said, file=sys.stderr)
         return 130
     except Diverged as error:
         print(f"\npython -m train: error: {error}", file=sys.stderr)
@@ -110,8 +108,7 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
     models = load_models(run, classifier=config.classifier_steps > 0, device=device)
     c = torch.arange(models.K).repeat_interleave(50)
     if config.judge_steps:
-        dtype = autocast_dtype(config.precision, device)
-        part = ranks.rank(), ranks.world()
+        dtype, part = autocast_dtype(config.precision, device), (ranks.rank(), ranks.world())
         sampler = partial(ddim, steps=S)
         x = draw(models, classifier_free(1.0), c, 1, sampler=sampler, dtype=dtype, part=part)
         x = ranks.in_order(x, 100)

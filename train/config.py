@@ -10,16 +10,14 @@ from typing import Any
 from guidance.app.flags import Parser, add_flags, flag, read, wrong
 
 _count = partial(flag, least=1, most=10**9)  # more can only be a mistake
-_count_or_none = partial(flag, least=0, most=10**9)
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything that decides how a run goes. The defaults are those of the digits preset."""
 
-    preset: str = flag(
-        "digits", "data set, and the settings that fit it", choices=("digits", "mnist", "cifar10")
-    )
+    preset: str = flag("digits", "data set, and the settings that fit it",
+                       choices=("digits", "mnist", "cifar10"))  # fmt: skip
     out: str = flag("", "directory of the run (default: runs/PRESET)")
     data_dir: str = flag("data", "where torchvision's data sets are, or are downloaded to")
     device: str = flag("auto", "auto (cuda, else mps, else cpu), or a torch device")
@@ -29,8 +27,7 @@ class Config:
     seed: int = flag(0, "seed of everything that is random", least=0, below=2**63)
 
     T: int = _count(1000, "number of noise levels")
-    schedule: str = flag("cosine", "noise schedule: DDPM's or IDDPM's",
-                         choices=("linear", "cosine"))  # fmt: skip
+    schedule: str = flag("cosine", "DDPM's noise schedule or IDDPM's", choices=("linear", "cosine"))
     p_uncond: float = flag(0.1, "probability with which a label is dropped to ∅", least=0, most=1)
 
     width: int = _count(32, "channels of the U-Net at full resolution; a multiple of 8")
@@ -40,22 +37,18 @@ class Config:
     dropout: float = flag(0.1, "dropout inside the residual blocks", least=0, below=1)
 
     steps: int = _count(1200, "training steps of ε_θ")
-    classifier_steps: int = _count_or_none(800, "those of the noisy classifier p_φ (0: none)")
-    judge_steps: int = _count_or_none(600, "those of the judge, on clean images (0: none)")
-    judge_width: int = flag(
-        32, "channels of the judge; its features are twice as many", least=1, most=4096
-    )
-    batch_size: int = flag(64, "images a step", least=1, most=65_536)
+    classifier_steps: int = _count(800, "those of the noisy classifier p_φ (0: none)", least=0)
+    judge_steps: int = _count(600, "those of the judge, on clean images (0: none)", least=0)
+    judge_width: int = _count(32, "channels of the judge; twice as many features", most=4096)
+    batch_size: int = _count(64, "images a step", most=65_536)
     lr: float = flag(2e-3, "AdamW's learning rate at its highest", above=0)
-    warmup: int = _count_or_none(100, "steps of linear warm-up; a cosine leads back to 0")
+    warmup: int = _count(100, "steps of linear warm-up; a cosine leads back to 0", least=0)
     weight_decay: float = flag(0.01, "AdamW's weight decay", least=0)
     grad_clip: float = flag(1.0, "largest norm of the gradient", above=0)
-    ema: float = flag(
-        0.995, "decay of the weights' moving average, reached by a warm-up", least=0, below=1
-    )
+    ema: float = flag(0.995, "decay of the weights' average, after a warm-up", least=0, below=1)
 
     log_every: int = _count(50, "steps between two lines of log.jsonl")
-    sample_every: int = _count(500, "steps between two grids of samples; the state is saved then")
+    sample_every: int = _count(500, "steps between two saved states, each with a grid of samples")
     sampling_steps: int = _count(50, "DDIM steps of the pictures, at most T")
 
     @property
@@ -75,36 +68,15 @@ class Start:
 PRESETS = {
     "digits": Config(),
     "mnist": Config(
-        preset="mnist",
-        schedule="linear",
-        multipliers=(1, 2, 3),
-        blocks=1,
-        attention=(7,),
-        dropout=0.0,
-        steps=12_000,
-        classifier_steps=6000,
-        judge_steps=8000,
-        ema=0.998,
-        sample_every=1000,
+        "mnist", schedule="linear", multipliers=(1, 2, 3), blocks=1, attention=(7,), dropout=0.0,
+        steps=12_000, classifier_steps=6000, judge_steps=8000, ema=0.998, sample_every=1000,
     ),
     "cifar10": Config(
-        preset="cifar10",
-        schedule="linear",
-        width=64,
-        multipliers=(1, 2, 2, 2),
-        attention=(16,),
-        steps=100_000,
-        classifier_steps=10_000,
-        judge_steps=20_000,
-        judge_width=96,
-        batch_size=128,
-        lr=5e-4,
-        warmup=1000,
-        ema=0.9995,
-        log_every=100,
-        sample_every=5000,
+        "cifar10", schedule="linear", width=64, multipliers=(1, 2, 2, 2), attention=(16,),
+        steps=100_000, classifier_steps=10_000, judge_steps=20_000, judge_width=96, batch_size=128,
+        lr=5e-4, warmup=1000, ema=0.9995, log_every=100, sample_every=5000,
     ),
-}
+}  # fmt: skip
 
 # Where and how it runs: may change when a run is taken up again, and is no part of the weights.
 MAY_CHANGE = {"device", "compile", "data_dir", "log_every", "sample_every", "sampling_steps", "out"}

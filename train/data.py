@@ -96,15 +96,8 @@ def _torchvision(name: str, data_dir: str) -> Dataset:
         x, x_test = (torch.from_numpy(part.data).permute(0, 3, 1, 2) for part in (train, test))
     c, c_test = (torch.as_tensor(part.targets, dtype=torch.int64) for part in (train, test))
     classes = [label.split(" - ")[0] for label in train.classes]  # MNIST's are "0 - zero", …
-    return Dataset(
-        name.lower(),
-        x.contiguous(),
-        c,
-        x_test.contiguous(),
-        c_test,
-        classes,
-        flip=name == "CIFAR10",
-    )
+    images = (x.contiguous(), c, x_test.contiguous(), c_test)
+    return Dataset(name.lower(), *images, classes, flip=name == "CIFAR10")
 
 
 def check_files(name: str, root: Path) -> None:

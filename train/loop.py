@@ -1,8 +1,10 @@
 """Training to the end: with a state, a log and a bar if there is a directory for them."""
 
+import contextlib
 import math
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -105,8 +107,8 @@ class _Signals:
     """
 
     def __init__(self, heard: bool) -> None:
-        self.signals = (signal.SIGINT, signal.SIGTERM) if heard else ()
         self.to_stop = False
+        self._heard, self._old = heard, contextlib.ExitStack()
 
     def on_any_rank(self, step: int, device: torch.device) -> bool:
         """Whether a signal came. GPUs, a step ahead of Python, ask at each tenth only."""
@@ -114,12 +116,10 @@ class _Signals:
         return asks and ranks.any_of(self.to_stop)
 
     def __enter__(self) -> "_Signals":
-        self._old = {}
-        for s in self.signals:
-            try:
-                self._old[s] = signal.signal(s, self._handle)
-            except ValueError:  # not in the main thread: whoever runs it there handles signals
-                break
+        # in another thread it is for whoever runs us there to handle signals
+        main = threading.current_thread() is threading.main_thread()
+        for number in (signal.SIGINT, signal.SIGTERM) if self._heard and main else ():
+            self._old.callback(signal.signal, number, signal.signal(number, self._handle))
         return self
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -128,6 +128,5 @@ class _Signals:
         self.to_stop = True
 
     def __exit__(self, *_: object) -> None:
-        over = self.to_stop and ranks.launched()
-        for s, handler in self._old.items():
-            signal.signal(s, signal.SIG_IGN if over else handler)
+        if not (self.to_stop and ranks.launched()):
+            self._old.close()

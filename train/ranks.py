@@ -64,14 +64,12 @@ def command(
             leave()
             return code
         except RuntimeError as error:
-            # gloo has no type of its own for ranks that don't answer
-            if not re.search("gloo|peer|Timed out", str(error), re.IGNORECASE):
+            lost = re.search("gloo|peer|Timed out", str(error))  # it has no type of its own
+            if not (lost or isinstance(error, dist.DistError)):
                 raise
             reason = re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0]).split(". ")[0]
-            raise OSError(
-                f"another of the {os.environ['WORLD_SIZE']} processes is gone or does not answer; "
-                f"what has been saved is whole ({reason})"
-            ) from error
+            who = f"another of the {os.environ['WORLD_SIZE']} processes is gone or does not answer"
+            raise OSError(f"{who}; what has been saved is whole ({reason})") from error
 
     if number:
         return record(together)() or 0
@@ -139,7 +137,7 @@ def in_order(x: Tensor, batch_size: int) -> Tensor:
 
     x: `draw(…, part=(rank(), world()))`. With DDIM and η = 0 any number of ranks draws the same.
     """
-    turns = itertools.zip_longest(*(part.split(batch_size) for part in gather(x)))
+    turns = itertools.zip_longest(*(torch.split(part, batch_size) for part in gather(x)))
     batches = [batch for turn in turns for batch in turn if batch is not None]
     return torch.cat(batches) if batches else x
 
@@ -173,9 +171,8 @@ def parallel(model: nn.Module) -> nn.Module:
 def part_of(batch_size: int) -> int:
     """This rank's part of a batch. ValueError if some would have more than others."""
     if batch_size % world():
-        raise ValueError(
-            f"--batch-size must be divisible by the {world()} processes, got {batch_size}"
-        )
+        what = f"divisible by the {world()} processes"
+        raise ValueError(f"--batch-size must be {what}, got {batch_size}")
     return batch_size // world()
 
 

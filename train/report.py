@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -40,7 +41,7 @@ def _block(models: Models, w: float, n: int, steps: int) -> Panel:
     names, sampler = models.classes[:ROWS], partial(ddim, steps=steps)
     c = torch.arange(len(names)).repeat_interleave(n)
     x = draw(models, guides.classifier_free(w), c, seed=0, sampler=sampler)
-    return Panel(f"w = {w:g}", names, x.unflatten(0, (len(names), n)))
+    return Panel(f"w = {w:g}", names, rearrange(x, "(r n) ... -> r n ...", n=n))
 
 
 def reverse_process(path: Path, models: Models, w: float, n: int, steps: int) -> None:
@@ -66,7 +67,7 @@ def every_guidance(path: Path, models: Models, steps: int, n: int = 6, removed: 
     def panel(title: str, rows: list[str], guide: Guide, c: Tensor, x_T: Tensor) -> Panel:
         x_T = x_T.repeat(len(rows), 1, 1, 1)
         x = final(ddim(schedule, guide(models, c.to(x_T.device)), x_T, steps))
-        return Panel(title, rows, x.unflatten(0, (len(rows), n)))
+        return Panel(title, rows, rearrange(x, "(r n) ... -> r n ...", n=n))
 
     titles = {
         "none: ε(c)": guides.none(),
@@ -80,27 +81,18 @@ def every_guidance(path: Path, models: Models, steps: int, n: int = 6, removed: 
     plain = final(ddim(schedule, models.unet, noise, steps))
     with torch.no_grad():
         sure = models.log_prob(removed)(plain, torch.zeros(len(plain)).long().to(plain.device))
-    chosen = noise[sure.topk(n).indices]
     start_steps = [steps, *(round(0.8 * steps * k / 8) for k in range(8, -1, -1))]
     visited = [*timesteps(schedule.T, steps), 0]
     start = torch.tensor([visited[k] for k in start_steps]).repeat_interleave(n)
+    guide, null = guides.negative(removed, 2.0, start=start), torch.full_like(start, models.K)
     rows = [f"step {k}" if k < steps else "never" for k in start_steps]
-    panels.append(
-        panel(
-            f"−{models.classes[removed]} from ∅, w = 2",
-            rows,
-            guides.negative(removed, 2.0, start=start),
-            torch.full_like(start, models.K),
-            chosen,
-        )
-    )
-    save_panels(
-        path,
-        panels,
+    name = models.classes[removed]
+    panels.append(panel(f"−{name} from ∅, w = 2", rows, guide, null, noise[sure.topk(n).indices]))
+    caption = (
         f"DDIM, {steps} steps; columns share their noise. Right: rows are the step from which the "
-        f"negative class acts; noise chosen, the {n} of {30 * n} that p_φ is surest end as a "
-        f"{models.classes[removed]}",
+        f"negative class acts; noise chosen, the {n} of {30 * n} that p_φ is surest end as a {name}"
     )
+    save_panels(path, panels, caption)
 
 
 def loss_curves(path: Path, log: Path) -> None:
@@ -135,8 +127,8 @@ def classifier_accuracy(
         t = torch.full_like(y, level)
         noise = torch.randn(x_0.shape, generator=generator, device=x_0.device)
         x_t = q_sample(schedule, x_0, t, noise)
-        parts = zip(x_t.split(100), t.split(100), strict=True)
-        logits = torch.cat([classifier(*part) for part in parts])
+        batches = zip(torch.split(x_t, 100), torch.split(t, 100), strict=True)
+        logits = torch.cat([classifier(*batch) for batch in batches])
         accuracy[level] = float((logits.argmax(1) == y).float().mean())
     return accuracy
 

@@ -102,7 +102,8 @@ class Training(Generic[Model]):
         n comes from the host: the average's own count would have to be fetched from the device.
         """
         n = self.step
-        get_ema_multi_avg_fn(min(self.config.ema, (1 + n) / (10 + n)))(averaged, current, n)
+        decay = min(self.config.ema, (1 + n) / (10 + n))
+        get_ema_multi_avg_fn(decay)(averaged, current, n)  # type: ignore[no-untyped-call]
 
 
 PARTS = ("model", "average", "optimizer", "scheduler")

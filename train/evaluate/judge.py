@@ -10,7 +10,7 @@ from unet import Judge
 def ask(judge: Judge, x: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
     """The judge's features (n, F) and logits (n, K), float32, on the CPU. x: (n, C, H, W)."""
     device = judge.head.weight.device
-    features = torch.cat([judge.features(part.to(device)) for part in x.split(batch_size)])
+    features = torch.cat([judge.features(part.to(device)) for part in torch.split(x, batch_size)])
     return features.cpu(), judge.logits(features).cpu()
 
 
