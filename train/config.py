@@ -24,7 +24,7 @@ class Config:
     precision: str = flag("auto", "of autocast: auto is bfloat16 where it pays",
                           choices=("auto", "float32", "bfloat16"))  # fmt: skip
     compile: str = flag("auto", "torch.compile: auto is on for CUDA", choices=("auto", "on", "off"))
-    seed: int = flag(0, "seed of everything that is random", least=0, below=2**63)
+    seed: int = flag(0, "seed of everything that is random", least=0, most=2**63 - 1)
 
     T: int = _count(1000, "number of noise levels")
     schedule: str = flag("cosine", "DDPM's noise schedule or IDDPM's", choices=("linear", "cosine"))

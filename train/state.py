@@ -138,7 +138,7 @@ def _check(training: Training[Any], device: Any) -> None:
         raise ValueError("device must be a text and total a single number")
     tensors = [("total", training.total)]
     tensors += training.model.state_dict().items()
-    tensors += training.average.state_dict().items()
+    tensors += training.averaged.state_dict().items()
     for parameter, moments in training.optimizer.state.items():
         tensors += moments.items()
         if any(m.shape != parameter.shape for k, m in moments.items() if k != "step"):

@@ -1,13 +1,14 @@
 """What one step of training changes, for ε_θ, p_φ and the judge alike: DDPM Alg. 1, CFG Alg. 1."""
 
+import copy
 import math
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from train import ranks
 from train.config import Config
@@ -29,7 +30,7 @@ class Training(Generic[Model]):
     def __init__(self, model: Model, config: Config, device: torch.device, steps: int) -> None:
         model.to(device).to(memory_format=memory_format(device)).train()
         self.model, self.config, self.device = model, config, device
-        self.average = AveragedModel(model, multi_avg_fn=self._average).eval()
+        self.averaged = copy.deepcopy(model).eval()
         compile_network(model, config.compile, device)  # not the average, which draws pictures
         self.network = ranks.parallel(model)
         self.optimizer = torch.optim.AdamW(
@@ -44,11 +45,6 @@ class Training(Generic[Model]):
         self.batch_size = ranks.part_of(config.batch_size)
         self.step, self.count, self.total = 0, 0, torch.zeros((), device=device)
 
-    @property
-    def averaged(self) -> Model:
-        """The model with the averaged (EMA) weights."""
-        return cast(Model, self.average.module)
-
     def update(self, loss: Loss, data: Dataset) -> Tensor:
         """One step. Returns its loss, a scalar on the device, not finite if the gradient is not."""
         x_0, c = data.batch(self.batch_size, self.generator)
@@ -59,7 +55,7 @@ class Training(Generic[Model]):
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
         self.scheduler.step()
-        self.average.update_parameters(self.model)
+        self._average()
         value = value.detach() + 0 * norm
         self.total += value
         self.step, self.count = self.step + 1, self.count + 1
@@ -96,17 +92,20 @@ class Training(Generic[Model]):
             self.generator.set_state(state["generator"])
             _random_module(self.device).set_rng_state(state["dropout"])
 
-    def _average(self, averaged: Any, current: Any, _: Any) -> None:
-        """An average that is warm from the start: its decay rises as (1 + n)/(10 + n) up to ema.
+    def _average(self) -> None:
+        """The moving average (EMA) of the weights, whose decay rises as (1 + n)/(10 + n) up to ema.
 
-        n comes from the host: the average's own count would have to be fetched from the device.
+        n is the host's own count: AveragedModel keeps its on the device and waits for it.
         """
         n = self.step
-        decay = min(self.config.ema, (1 + n) / (10 + n))
+        decay = min(self.config.ema, (1 + n) / (10 + n)) if n else 0.0
+        averaged, current = list(self.averaged.parameters()), list(self.model.parameters())
         get_ema_multi_avg_fn(decay)(averaged, current, n)  # type: ignore[no-untyped-call]
+        for kept, buffer in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(buffer)
 
 
-PARTS = ("model", "average", "optimizer", "scheduler")
+PARTS = ("model", "averaged", "optimizer", "scheduler")
 
 
 def learning_rate(step: int, steps: int, warmup: int) -> float:
