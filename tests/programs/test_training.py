@@ -116,21 +116,6 @@ def test_a_step_waits_for_nothing(phase):
             assert training.step == training.count == 2
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_step_waits_for_nothing_on_a_gpu():
-    config = Config(width=8, blocks=1, batch_size=4, judge_width=4)
-    data, schedule = load_data("digits", "").to("cuda"), cosine_schedule()
-    for _, network, loss, _ in phases(*new_networks(config, data), config, data, schedule):
-        training = Training(network, config, data.images.device, 10)
-        for _ in range(3):
-            training.update(loss, data)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            training.update(loss, data)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-
-
 def test_the_learning_rate_rises_and_falls():
     rates = [learning_rate(step, 100, 10) for step in range(101)]
     assert rates[0] == 0.1 and rates[9] == 1.0 and max(rates) == 1.0
