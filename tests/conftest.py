@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import helpers
 import pytest
 
 from ddpm import Schedule, cosine_schedule, linear_schedule
@@ -47,3 +48,11 @@ def _capabilities(new: list[int] | None = None) -> list[int]:
     if (libc.capset if new else libc.capget)(header, data):
         raise OSError(ctypes.get_errno(), "capabilities can't be had")
     return list(data)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a whole run of `python -m train`, which nobody may change."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    assert helpers.train("--out", out) == 0
+    return out

@@ -32,7 +32,15 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as directory:
             counts = Path(directory) / "counts.json"
             environment = {"KILLS": KILLS, "FUZZ": FUZZ, "COUNTS": str(counts)}
-            command = [sys.executable, "-m", "pytest", "-q", f"tests/reliability/{file}", "-k", selected]
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                f"tests/reliability/{file}",
+                "-k",
+                selected,
+            ]
             begin = time.perf_counter()
             done = subprocess.run(
                 command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True

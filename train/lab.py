@@ -7,11 +7,11 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
 from guidance.command import choose_device
 from guidance.models import load_models
 from guidance.sampling import Request, Sampler
+from torch import Tensor
+
 from train import metrics, ranks
 from train.config import PRESETS
 from train.data import Dataset, load_data

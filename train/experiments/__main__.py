@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from guidance.command import Parser, check_counts, replacing, run
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from guidance.command import Parser, check_counts, replacing, run
 from train.experiments import course, guided, removal, samplers, timing
 from train.experiments.results import Results, Row
 from train.lab import Lab

@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Iterable, Sequence
 
+from guidance.sampling import Request, Sampler
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from guidance.sampling import Request, Sampler
 from train.experiments.plots import COLOURS, difference, grid, line, summary
 from train.experiments.results import Row
 from train.lab import Lab

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 
 import torch
+from guidance.sampling import Request, Sampler
 from matplotlib.figure import Figure
 
-from guidance.sampling import Request, Sampler
 from train import metrics
 from train.experiments.plots import COLOURS, Summary, grid, summary
 from train.experiments.results import Row

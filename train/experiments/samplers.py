@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Sequence
 
+from guidance.sampling import Request, Sampler
 from matplotlib.figure import Figure
 
-from guidance.sampling import Request, Sampler
 from train.experiments.plots import COLOURS, grid, line, summary
 from train.experiments.results import Row
 from train.lab import Lab
