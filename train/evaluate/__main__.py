@@ -18,19 +18,9 @@ from guidance.app.guides import classifier_free, none
 from train import ranks
 from train.evaluate.bound import print_bound
 from train.evaluate.lab import Lab, LabFlags
+from train.evaluate.metrics import NAMES
 from train.launch import join, leave  # AT THE MERGE WITH TRAIN: from train.ranks import
 from train.launch import run as command  # command, join, leave
-
-COLUMNS = {
-    "class_accuracy": "class accuracy",
-    "inception_score": "Inception score (judge)",
-    "frechet": "Fréchet distance (judge)",
-    "precision": "precision",
-    "recall": "recall",
-    "diversity": "within-class diversity",
-    "cas": "classification accuracy score",
-    "fid": "FID (Inception)",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +122,7 @@ def sampler(flags: Flags) -> partial[Any]:
 def print_numbers(numbers: dict[str, float]) -> None:
     """A line for each number that was measured, with what as many real images get beside it."""
     print(f"{'':30} {'samples':>9} {'as many real':>13}")
-    for key, name in COLUMNS.items():
+    for key, name in NAMES.items():
         if not math.isnan(numbers[key]):
             real = f"{numbers[f'{key}_real']:13.4f}" if f"{key}_real" in numbers else ""
             print(f"{name:30} {numbers[key]:9.4f} {real}".rstrip())

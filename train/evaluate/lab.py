@@ -19,7 +19,7 @@ from train.data import Dataset, load_data
 from train.evaluate import metrics
 from train.evaluate.judge import ask, classification_accuracy_score
 from unet import Judge, load
-from unet.device import autocast_dtype, choose_device, compile_network, memory_format
+from unet.device import autocast_dtype, compile_network, memory_format
 
 CAS_STEPS = 300  # batches of 64 that the fresh judge of a classification accuracy score sees
 
@@ -175,4 +175,3 @@ def _judge(directory: Path, data: object) -> Judge:
     if not isinstance(judge, Judge) or info.get("data") != data:
         raise ValueError(f"{path} is not a judge of {data}")
     return judge
-

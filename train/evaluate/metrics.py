@@ -15,6 +15,17 @@ from torchmetrics.image.inception import InceptionScore
 
 from ddpm.checks import Call, Count, checked, integer, look_at_images
 
+NAMES = {
+    "class_accuracy": "class accuracy",
+    "inception_score": "Inception score (judge)",
+    "frechet": "Fréchet distance (judge)",
+    "precision": "precision",
+    "recall": "recall",
+    "diversity": "within-class diversity",
+    "cas": "classification accuracy score",
+    "fid": "FID (Inception)",
+}
+
 
 def look_at_features(name: str, value: Any, call: Call, least: int = 1) -> None:
     """Finite floats (n, F), n ≥ least or more than k, of one width with the call's real ones."""

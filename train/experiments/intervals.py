@@ -1,93 +1,93 @@
-"""What the experiments' plots and tables share: means with their intervals, lines, a grid."""
+"""Means of measured rows with their 95 % intervals: Wilson's of shares, else Student's t."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from scipy.stats import binomtest
-from scipy.stats import t as student
+import pandas as pd
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
-from train.experiments.results import Row
-
-# Okabe and Ito's: the colour-blind can tell them apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+Z = norm.ppf(0.975)  # 1.96
+TEST_IMAGES = {"digits": 360, "mnist": 10_000, "cifar10": 10_000}
 
 
-class Summary(NamedTuple):
-    """A mean with the ends of its 95 % interval; those are NaN where there is one value alone."""
+def summarise(rows: pd.DataFrame, by: list[str], columns: Iterable[str]) -> pd.DataFrame:
+    """For each group of rows, mean, low and high of each column: the columns (column, "mean") ….
 
-    mean: float
-    low: float = math.nan
-    high: float = math.nan
-
-    @staticmethod
-    def around(mean: float, half: float) -> "Summary":
-        """mean ± half."""
-        return Summary(mean, mean - half, mean + half)
-
-    def __str__(self) -> str:
-        if math.isnan(self.mean):
-            return "–"
-        digits = 3 if abs(self.mean) < 10 else 2
-        mean, low, high = (f"{v:.{digits}f}".replace("-", "−") for v in self)
-        if math.isnan(self.low):
-            return mean
-        half = (self.high - self.low) / 2
-        if math.isclose(self.low + half, self.mean, abs_tol=1e-9):
-            return f"{mean} ± {half:.{digits}f}"
-        return f"{mean} ({low}–{high})"
+    The images behind a share are pooled over the group's rows; of other columns each row, a seed's,
+    is one value.
+    """
+    keys, found = [rows[k] for k in by], {}
+    for column in columns:
+        n = counted(rows, column)
+        if n is None:
+            found[column] = student(rows.groupby(by, sort=False)[column])
+        else:
+            pooled = pd.DataFrame({"count": (rows[column] * n).round(), "n": n})
+            pooled = pooled.groupby(keys, sort=False).sum()
+            found[column] = wilson(pooled["count"], pooled["n"])
+    return pd.concat(found, axis=1)
 
 
-def summary(rows: Iterable[Row], column: str, **key: Any) -> Summary:
-    """The mean of a column over the rows with this key, and its interval by Student's t."""
-    values = [float(row[column]) for row in rows if all(row.get(k) == v for k, v in key.items())]
-    n = len(values)
-    if n < 2:
-        return Summary(values[0] if values else math.nan)
-    half = student.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)
-    return Summary.around(float(np.mean(values)), float(half))
+def counted(rows: pd.DataFrame, column: str) -> Any:
+    """Of how many images each row's share is one; None if the column holds no shares."""
+    test = rows["data"].map(TEST_IMAGES)
+    return {
+        "class_accuracy": rows["n"],
+        "precision": rows["n"],
+        "recall": rows["n"].clip(upper=test),  # of so many real test images
+        "cas": test,
+    }.get(column.removesuffix("_real"))
 
 
-def difference(rows: Iterable[Row], column: str, key: Row, base: Row) -> Summary:
-    """Mean of a column at `key` less that at `base`, seed by seed: they share their noise."""
-    rows = list(rows)
-
-    def by_seed(wanted: Row) -> dict[Any, float]:
-        found = (row for row in rows if all(row[k] == v for k, v in wanted.items()))
-        return {row["seed"]: float(row[column]) for row in found}
-
-    here, there = by_seed(key), by_seed(base)
-    return summary([{"d": here[seed] - there[seed]} for seed in here if seed in there], "d")
+def student(groups: Any) -> pd.DataFrame:
+    """x̄ ± t_{0.975}(n−1)·s/√n of each group; one value alone has no interval."""
+    n, mean = groups.count(), groups.mean()
+    return around(mean, student_t.ppf(0.975, n - 1) * groups.std() / n**0.5)
 
 
-def proportion(count: int, n: int) -> Summary:
-    """A share with Wilson's 95 % interval, which has a width also where the share is 0 or 1."""
-    low, high = binomtest(count, n).proportion_ci(method="wilson")
-    return Summary(count / n, float(low), float(high))
+def wilson(count: Any, n: Any) -> pd.DataFrame:
+    """The p with |count/n − p| ≤ z·√(p(1−p)/n) (Wilson 1927): a width at 0 and 1 as well."""
+    share = count / n
+    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z * (share * (1 - share) / n + (Z / (2 * n)) ** 2) ** 0.5 / (1 + Z**2 / n)
+    return around(centre, half).clip(0, 1).assign(mean=share)  # 0 may come out as −1e−18
 
 
-def line(
-    ax: Axes, x: Iterable[float], values: Sequence[Summary], colour: str, label: str, **style: Any
-) -> None:
-    """A line through the means, with the intervals as a band."""
-    x, mean = np.array(list(x), float), np.array([v.mean for v in values])
-    low, high = ([v.mean if math.isnan(end) else end for v, end in zip(values, ends, strict=True)]
-                 for ends in ([v.low for v in values], [v.high for v in values]))  # fmt: skip
-    ax.plot(x, mean, color=colour, label=label, **{"marker": "o", "markersize": 3, **style})
-    ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+def over_images(groups: Any, column: str) -> pd.DataFrame:
+    """Mean ± 1.96·s/√n over the images of all rows, each row holding its own mean and _sd."""
+    variance = groups[f"{column}_sd"].agg(lambda sd: (sd**2).mean())
+    return around(groups[column].mean(), 1.96 * (variance / groups["n"].sum()) ** 0.5)
 
 
-def grid(panels: int, columns: int, size: tuple[float, float] = (3.1, 2.5)) -> Any:
-    """A figure, and its axes as a flat list; those without a panel are hidden."""
-    rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), dpi=110, layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.title.set_fontsize(10)
-    for ax in axes[panels:]:
-        ax.set_visible(False)
-    return figure, axes
+def around(mean: Any, half: Any) -> pd.DataFrame:
+    """mean ± half as columns."""
+    return pd.DataFrame({"mean": mean, "low": mean - half, "high": mean + half})
+
+
+def cells(summary: pd.DataFrame) -> pd.DataFrame:
+    """A summary as texts, a column for each of its columns."""
+    return pd.DataFrame(
+        {c: [show(*v) for v in summary[c].to_numpy()] for c in summary.columns.unique(0)},
+        index=summary.index,
+    )
+
+
+def show(mean: float, low: float, high: float) -> str:
+    """mean ± half, or mean (low–high) where the interval is not symmetric."""
+    if math.isnan(mean):
+        return "–"
+    digits = 3 if abs(mean) < 10 else 2
+    texts = [f"{v:.{digits}f}".replace("-", "−") for v in (mean, low, high)]
+    if math.isnan(low):
+        return texts[0]
+    half = (high - low) / 2
+    if math.isclose(low + half, mean, abs_tol=1e-9):
+        return f"{texts[0]} ± {half:.{digits}f}"
+    return f"{texts[0]} ({texts[1]}–{texts[2]})"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table as the docs have it."""
+    return str(table.to_markdown(index=False, disable_numparse=True))
