@@ -124,6 +124,7 @@ def plot(rows: pd.DataFrame) -> Figure:
                        label="as many real images")  # fmt: skip
         ax.set(xlabel=MEASURES["share"], title=MEASURES[column])
         ax.set_xscale("symlog", linthresh=0.5)
+        ax.set_xlim(-0.1, 14)
     axes[0].set_yscale("log")
     axes[0].legend(fontsize=7)
     return figure

@@ -25,24 +25,12 @@ from train.experiments.sweep import Experiment
 
 W = 2.0  # of both guidances; with p₊ = ∅ it is DNG's λ
 STOPS = (1, 2, 3, 5, 8, 12, 20)
-GROUPS = {  # which case each is about
-    "start, p₊ a class": "pair",
-    "start, p₋ present": "present",
-    "early, p₊ a class": "pair",
-    "early, p₊ = ∅": "any",
+GROUPS = {  # which case each is about, and its title
+    "start, p₊ a class": ("pair", "starts late; p₊ and p₋ two classes"),
+    "start, p₋ present": ("present", "starts late; p₊ = ∅, picture of p₋"),
+    "early, p₊ a class": ("pair", "early only; p₊ and p₋ two classes"),
+    "early, p₊ = ∅": ("any", "early only; p₊ = ∅, p₋ any class"),
 }
-TITLES = dict(
-    zip(
-        GROUPS,
-        (
-            "starts late; p₊ and p₋ two classes",
-            "starts late; p₊ = ∅, picture of p₋",
-            "early only; p₊ and p₋ two classes",
-            "early only; p₊ = ∅, p₋ any class",
-        ),
-        strict=True,
-    )
-)
 
 
 class Case(NamedTuple):
@@ -97,7 +85,8 @@ def early(lab: Lab, case: Case, pushed: list[Tensor], k: int) -> Tensor:
 
 def measure(lab: Lab, group: str, seed: int, flags: Any) -> list[Row]:
     """One row for each start step 0 … S, or for each stop step of an early window."""
-    case, S = make_case(lab, GROUPS[group], flags.n, flags.steps, seed), flags.steps
+    S = flags.steps
+    case = make_case(lab, GROUPS[group][0], flags.n, S, seed)
     before = ask(lab.judge, case.states[-1])[1].argmax(1)
     starts = group.startswith("start")
     pushed = [] if starts else run(lab, case.guided, case.states[0], case.visited)
@@ -161,7 +150,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     """Rates and distance over the start step; rates over the stop step of early windows."""
     figure, axes = grid(4, 2, (4.4, 3.1))
     summary = over_seeds(rows)
-    for ax, (group, kind) in zip(axes, GROUPS.items(), strict=True):
+    for ax, (group, (kind, title)) in zip(axes, GROUPS.items(), strict=True):
         if group not in summary.index:
             continue
         values = summary.loc[group]
@@ -179,7 +168,7 @@ def plot(rows: pd.DataFrame) -> Figure:
         which = "start" if group.startswith("start") else "stop"
         if which == "stop":
             ax.set_xticks(list(values.index))
-        ax.set(title=TITLES[group], xlabel=f"{which} step of the negative class",
+        ax.set(title=title, xlabel=f"{which} step of the negative class",
                ylim=(-0.03, 1.03))  # fmt: skip
         ax.legend(fontsize=6.5, loc="center right" if ax is axes[0] else (0.02, 0.2))
     return figure
