@@ -62,13 +62,18 @@ def variational_bound(
         p_variance = sigma_squared[t]
         if t > 1:
             q_mean, q_variance = q_posterior(schedule, x_0, x_t, t)
-            kl.append(gaussian_kl(q_mean, q_variance, mean, p_variance).flatten(1).mean(1))
-    L_0 = -discrete_log_likelihood(x_0, mean, p_variance, levels).flatten(1).mean(1)
+            kl.append(per_image(gaussian_kl(q_mean, q_variance, mean, p_variance)))
+    L_0 = -per_image(discrete_log_likelihood(x_0, mean, p_variance, levels))
 
     alpha_bar_T = schedule.alpha_bar[-1]
     L_T = gaussian_kl(alpha_bar_T.sqrt() * x_0, 1 - alpha_bar_T, torch.zeros_like(x_0), ONE)
     L_t = torch.stack(kl[::-1], dim=1) if kl else x_0.new_zeros(len(x_0), 0)
-    return Bound(*(term / math.log(2) for term in (L_T.flatten(1).mean(1), L_t, L_0)))
+    return Bound(*(term / math.log(2) for term in (per_image(L_T), L_t, L_0)))
+
+
+def per_image(values: Tensor) -> Tensor:
+    """The mean over the dimensions of each image: (B, ...) -> (B,)."""
+    return values.reshape(len(values), -1).mean(1)
 
 
 def gaussian_kl(q_mean: Tensor, q_variance: Tensor, p_mean: Tensor, p_variance: Tensor) -> Tensor:

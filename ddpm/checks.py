@@ -20,6 +20,7 @@ from torch import Tensor
 P = ParamSpec("P")
 R = TypeVar("R")
 Call = dict[str, Any]
+Rule = Callable[[str, Any, Call], None]
 INTEGERS = (torch.int64, torch.int32)
 
 
@@ -73,6 +74,8 @@ def check_times(name: str, t: Tensor, x: Tensor, T: int, least: int = 1) -> None
         raise TypeError(f"{name} must be a tensor, got {type(t).__name__}")
     if t.shape != x.shape[:1] or t.dtype not in INTEGERS:
         raise ValueError(f"{name} must hold one integer per image, ({len(x)},), got {_describe(t)}")
+    if t.device not in (x.device, torch.device("cpu")):
+        raise ValueError(f"{name} must be on {x.device} as the images are, got {t.device}")
     # On an accelerator looking at t would stall the queue of work; there we trust it.
     if t.device.type == "cpu" and len(t) and not least <= t.min() <= t.max() <= T:
         raise ValueError(f"{name} must lie in {least}..{T}, got {int(t.min())}..{int(t.max())}")
@@ -83,14 +86,14 @@ def look_at_steps(name: str, value: Any, call: Call) -> None:
     T = call["schedule"].T
     if value is None or (integer(value) is not None and 1 <= value <= T):
         return
-    visited: list[int | None] = []
-    if hasattr(value, "__getitem__") and getattr(value, "ndim", 1):
-        visited = [integer(t) for t in itertools.islice(value, T + 1)]  # it may be range(10**9)
-    whole = [t for t in visited if t is not None]
-    falls = all(t > s for t, s in itertools.pairwise(whole))
-    if not whole or len(whole) < len(visited) or not falls or whole[0] > T or whole[-1] < 1:
-        raise ValueError(f"{name} must be None, an integer in 1..{T}, or a strictly decreasing "
-                         f"list of t in 1..{T}, got {value!s:.80}")  # fmt: skip
+    found: list[int | None] = [None]
+    if hasattr(value, "__getitem__") and getattr(value, "ndim", True):
+        found = [integer(t) for t in itertools.islice(value, T + 1)]  # it may be range(10**9)
+    visited = [t for t in found if t is not None]
+    falls = all(t > s for t, s in itertools.pairwise([T + 1, *visited, 0]))
+    if not visited or len(visited) < len(found) or not falls:
+        raise ValueError(f"{name} must be an integer in 1..{T}, or strictly decreasing t among "
+                         f"them, got {value!s:.80}")  # fmt: skip
 
 
 def look_at_clip(name: str, value: Any, call: Call) -> None:
@@ -98,12 +101,6 @@ def look_at_clip(name: str, value: Any, call: Call) -> None:
     pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
     if value is not None and not (pair and value[0] < value[1]):
         raise ValueError(f"{name} must be None or (low, high) with low < high, got {value!r:.80}")
-
-
-def look_at_seed(name: str, value: Any, call: Call) -> None:
-    """What every generator takes as a seed."""
-    if not 0 <= (-1 if integer(value) is None else value) < 2**63:
-        raise ValueError(f"{name} must be an integer in 0..2^63−1, got {value!r:.80}")
 
 
 def look_at_labels(name: str, value: Any, call: Call) -> None:
@@ -123,27 +120,11 @@ def look_at_grid(name: str, value: Any, call: Call) -> None:
         raise ValueError(f"levels must be an integer in 2..65536, got {levels!r:.80}")
     grid = (value + 1) / 2 * (levels - 1)
     on_it = ((grid - grid.round()).abs() < 1e-3) & (value.abs() < 1 + 1e-6)  # no NaN either
-    if value.ndim < 2 or not value.numel() or not bool(on_it.all()):
-        raise ValueError(f"{name} must be (B, ...) on the grid of {levels} levels in [-1, 1]")
+    if not bool(on_it.all()):
+        raise ValueError(f"{name} must lie on the grid of {levels} levels in [-1, 1]")
 
 
-def check_mixture(mean: Any, covariance: Any, weight: Any) -> None:
-    """mean (K, ...), covariance (K,) or (K, D, D), weight (K,): finite, symmetric, positive."""
-    for name, value in {"mean": mean, "covariance": covariance, "weight": weight}.items():
-        look_at_images(name, value, {name: value})
-        if not bool(value.isfinite().all()):
-            raise ValueError(f"{name} must hold finite numbers")
-    K, D = len(mean), mean[0].numel()
-    if mean.ndim < 2 or covariance.shape not in ((K,), (K, D, D)):
-        raise ValueError(f"mean must be (K, ...) and covariance (K,) or (K, D, D), got "
-                         f"{tuple(mean.shape)} and {tuple(covariance.shape)}")  # fmt: skip
-    if covariance.ndim > 1 and not torch.allclose(covariance, covariance.mT):
-        raise ValueError("covariance must be symmetric for every class")
-    if weight.shape != (K,) or not bool((weight > 0).all()):
-        raise ValueError(f"weight must hold {K} positive numbers, got {weight}")
-
-
-def one_of(*allowed: str) -> Callable[[str, Any, Call], None]:
+def one_of(*allowed: str) -> Rule:
     """The rule of an argument that is one of a few words."""
 
     def look_at_word(name: str, value: Any, call: Call) -> None:
@@ -153,28 +134,26 @@ def one_of(*allowed: str) -> Callable[[str, Any, Call], None]:
     return look_at_word
 
 
-def number(
-    least: float = -1e300, most: float = 1e300, *, above: float = -1e301, below: float = 1e301
-) -> Callable[[str, Any, Call], None]:
-    """The rule of a finite number in [least, most], and in (above, below)."""
+def number(low: float, high: float = 1e300, *, inside: bool = False) -> Rule:
+    """The rule of a finite number in [low, high], or inside of it: in (low, high)."""
 
     def look_at_number(name: str, value: Any, call: Call) -> None:
-        if not (is_number(value) and least <= value <= most and above < value < below):
-            left = f"({above:g}" if above > -1e300 else f"[{least:g}"
-            right = f"{below:g})" if below < 1e300 else f"{most:g}]"
-            raise ValueError(f"{name} must be a number in {left}, {right}, got {value!r:.80}")
+        right = is_number(value) and (low < value < high if inside else low <= value <= high)
+        if not right:
+            interval = f"({low:g}, {high:g})" if inside else f"[{low:g}, {high:g}]"
+            raise ValueError(f"{name} must lie in {interval}, got {value!r:.80}")
 
     return look_at_number
 
 
-def count(most: int = 1_000_000) -> Callable[[str, Any, Call], None]:
-    """The rule of an integer in 1..most; more can only be a mistake, and would fill the memory."""
+def whole(least: int, most: int) -> Rule:
+    """The rule of an integer in least..most."""
 
-    def look_at_count(name: str, value: Any, call: Call) -> None:
-        if not 1 <= (integer(value) or 0) <= most:
-            raise ValueError(f"{name} must be an integer in 1..{most}, got {value!r:.80}")
+    def look_at_integer(name: str, value: Any, call: Call) -> None:
+        if integer(value) is None or not least <= value <= most:
+            raise ValueError(f"{name} must be an integer in {least}..{most}, got {value!r:.80}")
 
-    return look_at_count
+    return look_at_integer
 
 
 Images = Annotated[Tensor, look_at_images]
@@ -185,7 +164,19 @@ Labels = Annotated[Tensor | None, look_at_labels]
 Steps = Annotated[int | Sequence[int] | None, look_at_steps]
 Clip = Annotated[tuple[float, float] | None, look_at_clip]
 Variance = Annotated[str, one_of("beta", "posterior")]
-Count = Annotated[int, count()]
+Count = Annotated[int, whole(1, 1_000_000)]  # more can only be a mistake, and fill the memory
+Seed = Annotated[int, whole(0, 2**63 - 1)]
+
+
+def float64(name: str, value: Any) -> Tensor:
+    """value as a float64 tensor on the CPU. ValueError if it is none of real numbers."""
+    try:
+        tensor = torch.as_tensor(value)
+        if not tensor.is_complex():  # whose imaginary part would be dropped
+            return tensor.to("cpu", torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    raise ValueError(f"{name} must hold real numbers, got {value!s:.80}")
 
 
 def integer(value: Any) -> int | None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ddpm.checks import Images, Labels, TimesOrClean, check_mixture, checked, count
+from ddpm.checks import Images, Labels, TimesOrClean, checked, look_at_images, whole
 from ddpm.forward import noise_like
 from ddpm.schedule import Schedule
 
@@ -38,11 +38,11 @@ class GaussianMixture:
         else:
             self.lam, self.U = torch.linalg.eigh(covariance)  # (K, D), (K, D, D)
         if not bool((self.lam > 0).all()):
-            raise ValueError("covariance must be positive (definite) for every class")
+            raise ValueError("covariance must be positive (symmetric, definite) for every class")
 
     @checked
     def sample(
-        self, n: Annotated[int, count(10_000_000)], generator: torch.Generator | None = None
+        self, n: Annotated[int, whole(1, 10_000_000)], generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """n images x_0 (n, ...) and their classes c (n,)."""
         c = torch.multinomial(self.log_weight.exp(), n, replacement=True, generator=generator)
@@ -116,3 +116,21 @@ class GaussianMixture:
         return (
             torch.full((len(x_t),), self.null_token, device=x_t.device) if c is None else c.long()
         )
+
+
+def check_mixture(mean: Tensor, covariance: Tensor, weight: Tensor) -> None:
+    """mean (K, ...), covariance (K,) or (K, D, D), weight (K,): finite, symmetric, positive."""
+    for name, value in {"mean": mean, "covariance": covariance, "weight": weight}.items():
+        look_at_images(name, value, {name: value})
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"{name} must hold finite numbers")
+    if mean.ndim < 2:
+        raise ValueError(f"mean must be (K, ...), one for each class, got {tuple(mean.shape)}")
+    K, D = len(mean), mean[0].numel()
+    if covariance.shape not in ((K,), (K, D, D)):
+        raise ValueError(f"covariance must be ({K},) or ({K}, {D}, {D}) for this mean, "
+                         f"got {tuple(covariance.shape)}")  # fmt: skip
+    if covariance.ndim > 1 and not torch.allclose(covariance, covariance.mT):
+        raise ValueError("covariance must be positive (symmetric, definite) for every class")
+    if weight.shape != (K,) or not bool((weight > 0).all()):
+        raise ValueError(f"weight must hold {K} positive numbers, got {weight}")

@@ -88,7 +88,7 @@ def ancestral(
 
 def look_at_eta(name: str, value: Any, call: Call) -> None:
     """A number ≥ 0 with σ_t² ≤ 1 − ᾱ_{t−1} at every visited t; η ≤ 1 always is."""
-    number(least=0)(name, value, call)
+    number(0)(name, value, call)
     schedule: Schedule = call["schedule"]
     alpha_bar = schedule.alpha_bar[visits(schedule.T, call["steps"])]
     a, b = alpha_bar[:-1], alpha_bar[1:]  # ᾱ_t, ᾱ_{t−1}; the last update adds no noise

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from ddpm.checks import Count, checked, number
+from ddpm.checks import Count, checked, float64, number
 
-Rate = Annotated[float, number(above=0, below=1)]
+Rate = Annotated[float, number(0, 1, inside=True)]
 
 
 class Schedule:
@@ -20,7 +20,7 @@ class Schedule:
     """
 
     def __init__(self, beta: Tensor | Sequence[float], info: dict[str, Any] | None = None) -> None:
-        beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")
+        beta = float64("beta", beta)
         if beta.ndim != 1 or len(beta) == 0 or not bool(((beta > 0) & (beta < 1)).all()):
             raise ValueError(
                 f"beta must be a non-empty list of numbers in (0, 1), got {beta!s:.80}"
@@ -88,11 +88,15 @@ def linear_schedule(T: Count = 1000, beta_1: Rate = 1e-4, beta_T: Rate = 0.02) -
     if beta_1 > beta_T:
         raise ValueError(f"beta_1 must not exceed beta_T, got {beta_1} and {beta_T}")
     beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64, device="cpu")
-    return Schedule(beta, {"name": "linear", "T": T, "beta_1": beta_1, "beta_T": beta_T})
+    return Schedule(
+        beta, {"name": "linear", "T": len(beta), "beta_1": float(beta_1), "beta_T": float(beta_T)}
+    )
 
 
 @checked
-def cosine_schedule(T: Count = 1000, s: Annotated[float, number(above=0)] = 0.008) -> Schedule:
+def cosine_schedule(
+    T: Count = 1000, s: Annotated[float, number(0, inside=True)] = 0.008
+) -> Schedule:
     """ᾱ_t = f(t)/f(0), f(t) = cos²((t/T + s)/(1 + s)·π/2), β_t = min(1 − ᾱ_t/ᾱ_{t−1}, 0.999).
 
     IDDPM Sec. 3.2.
@@ -100,7 +104,7 @@ def cosine_schedule(T: Count = 1000, s: Annotated[float, number(above=0)] = 0.00
     t = torch.arange(T + 1, dtype=torch.float64, device="cpu")
     f = torch.cos((t / T + s) / (1 + s) * torch.pi / 2) ** 2
     beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
-    return Schedule(beta, {"name": "cosine", "T": T, "s": s})
+    return Schedule(beta, {"name": "cosine", "T": len(beta), "s": float(s)})
 
 
 @checked
@@ -111,4 +115,5 @@ def timesteps(T: Count, S: Count) -> list[int]:
     """
     if S > T:
         raise ValueError(f"S must be an integer in 1..{T} (T), got {S}")
+    T, S = int(T), int(S)  # of whatever kind of integer
     return [T * (S - k) // S for k in range(S)]

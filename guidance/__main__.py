@@ -207,7 +207,7 @@ def _title(kind: str, flags: Any) -> str:
 
 
 def _describe(key: str, value: Any, models: "Models", steps: int) -> str:
-    names = [*models.classes, "∅"]
+    names: list[str] = [*models.classes, "∅"]
     if key == "positive":
         return names[value]
     if key == "negative":

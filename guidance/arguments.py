@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from ddpm.checks import Call, integer
+from ddpm.checks import Call, Rule, integer
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 ConditionalPredictor = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -42,12 +42,12 @@ def labels(name: str, c: int | Tensor, x_t: Tensor) -> Tensor:
 
 def factor(name: str, value: float | Tensor, x_t: Tensor) -> float | Tensor:
     """value, ready to multiply x_t: a number stays one, (B,) becomes (B, 1, ...) of x_t's type."""
-    if not isinstance(value, Tensor) or not value.ndim:
+    if not torch.as_tensor(value).ndim:
         return float(value)
     return per_image(name, value, x_t).to(x_t.dtype).view(-1, *[1] * (x_t.ndim - 1))
 
 
-def finite(convention: str) -> Callable[[str, Any, Call], None]:
+def finite(convention: str) -> Rule:
     """The rule of a finite number, or one for each image; the message repeats the convention."""
 
     def look_at_number(name: str, value: Any, call: Call) -> None:
@@ -61,16 +61,17 @@ def finite(convention: str) -> Callable[[str, Any, Call], None]:
 
 def look_at_labels(name: str, value: Any, call: Call) -> None:
     """A label in 0..null, or one for each image."""
-    check_labels(name, value, call["null"])
+    look_at_null("null", call["null"], call)
+    check_labels(name, value, call["null"], f" ({call['null']} is ∅)")
 
 
-def check_labels(name: str, c: int | Tensor, last: int) -> None:
+def check_labels(name: str, c: int | Tensor, last: int, note: str = "") -> None:
     """ValueError unless every label is an integer in 0..last."""
     found = _tensor(c)
     if found.ndim > 1 or found.dtype not in INTEGERS:
         raise ValueError(f"{name} must be a class or one class per image (B,), got {c!r:.80}")
     if found.numel() and not 0 <= int(found.min()) <= int(found.max()) <= last:
-        raise ValueError(f"{name} must lie in 0..{last}, where the last may be ∅, got {c!r:.80}")
+        raise ValueError(f"{name} must lie in 0..{last}{note}, got {c!r:.80}")
 
 
 def look_at_vector(name: str, value: Any, call: Call) -> None:

@@ -19,7 +19,7 @@ def posterior_negative_guidance(
     *,
     null: Null,
     scale: Annotated[float | Tensor, finite("DNG's λ_0: 0 is off, 1 is exact")] = 1.0,
-    p_max: Annotated[float, number(above=0, below=1)] = 0.99,
+    p_max: Annotated[float, number(0, 1, inside=True)] = 0.99,
 ) -> Predictor:
     """ε̂(x_t, t) = ε_θ(x_t, t, ∅) − λ·(ε_θ(x_t, t, c₋) − ε_θ(x_t, t, ∅)),
     λ = λ_0·p/(1 − p),  p = p_φ(c₋|x_t)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import helpers
 import pytest
 import torch
 
@@ -108,3 +109,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> objec
     if report.when == "call" or report.outcome != "passed":
         item.config.outcomes[item.nodeid] = report.outcome
     return report
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a whole run of `python -m train`, which nobody may change."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    assert helpers.train("--out", out) == 0
+    return out

@@ -45,7 +45,7 @@ def main() -> int:
         )
         kind = what.removeprefix("fuzz: ")
         tried = found.get(f"{kind}: tried", passed + failed)
-        refused = found.get(f"{kind}: refused, by name", "")
+        refused = found.get(f"{kind}: refused", "")
         worked = found.get(f"{kind}: worked", "")
         if done.returncode:
             bad += 1

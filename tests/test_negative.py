@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from ddpm import GaussianMixture, ancestral, ddim, linear_schedule, timesteps
 from guidance import classifier_free_guidance, negative_guidance
-from guidance.sampling import window
+from guidance.app.draw import window
 from unet import UNet
 
 S, W, P, N, NULL = 8, 1.5, 0, 2, 3

@@ -1,11 +1,14 @@
-"""The README: its links lead somewhere, its commands exist, its figures are the code's."""
+"""README and docs: links lead somewhere, commands exist, numbers and tables are the code's."""
 
+import csv
 import re
 import shlex
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from commands import PARSERS
+from scipy.stats import binomtest
 
 from train.benchmark import __main__ as benchmark
 from train.benchmark import growth, quality
@@ -15,17 +18,66 @@ from train.experiments import results
 from unet import UNet
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"python -m ((?:guidance|train)[^`\n#]*--[^`\n#]*)", TEXT)
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+RESULTS, SPEED = PAGES["docs/results.md"], PAGES["docs/speed.md"]
+COMMANDS = sorted(
+    {
+        command.strip()
+        for text in PAGES.values()
+        for command in re.findall(r"python -m ((?:guidance|train)[^`\n#…]*--[^`\n#…]*)", text)
+        if "--help" not in command
+    }
+)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/equations.md", "docs/mutants.md"])
+def anchors(text: str) -> set[str]:
+    """The ids of a page's headings, as they are made on the web."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def table(page: str, name: str) -> list[str]:
+    """The lines between a table's markers, without the one under its head."""
+    found = re.findall(rf"<!-- table: {name} -->\n(.+?)\n<!-- /table -->", page, re.DOTALL)
+    assert len(found) == 1, f"{len(found)} tables called {name}"
+    head, rule, *body = found[0].split("\n")
+    assert set(rule) == {"|", "-"} and rule.count("|") == len(re.findall(r"(?<!\\)\|", head))
+    return [head, *body]
+
+
+def lines(cells: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in cells]
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "weights/mnist/README.md"]
+)
 def test_links_lead_somewhere(page):
     path = ROOT / page
-    links = re.findall(r"\]\(([^)#]+)\)", path.read_text())
+    links = re.findall(r"\]\(([^)]+)\)", path.read_text())
     assert links or page != "README.md"
     for link in links:
-        assert (path.parent / link).exists(), link
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file) if file else path
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target.read_text()), link
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    for page in PAGES:
+        assert page == "README.md" or f"({page}" in PAGES["README.md"], page
+
+
+def test_the_readme_is_short():
+    rows = PAGES["README.md"].splitlines()
+    assert len(rows) <= 170
+    assert all(len(row) <= 100 or row.startswith(("|", "![")) for row in rows)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -35,7 +87,16 @@ def test_commands_exist(command):
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) >= 8
+    assert len(COMMANDS) >= 20
+
+
+def test_the_readmes_python_runs(monkeypatch, capsys):
+    """From a clone as it is: the same text, six steps in the place of fifty."""
+    code = re.findall(r"```python\n(import.+?)```", PAGES["README.md"], re.DOTALL)
+    assert len(code) == 1 and code[0].count("50") == 3
+    monkeypatch.chdir(ROOT)
+    exec(code[0].replace(", 50)[5]", ", 6)[5]").replace(", 50)", ", 6)"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 6
 
 
 @pytest.mark.parametrize(
@@ -50,32 +111,107 @@ def test_numbers_of_parameters(shape, claim):
     names = ("size", "channels", "width", "multipliers", "blocks", "attention")
     model = UNet(**{name: shape[name] for name in names})
     millions = sum(p.numel() for p in model.parameters()) / 1e6
-    assert claim.startswith(f"{millions:.1f} M") and claim in TEXT
+    assert claim.startswith(f"{millions:.1f} M") and claim in PAGES["docs/training.md"]
 
 
-@pytest.mark.parametrize("name", ["price-of-w", "classifier", "removal", "samplers"])
-def test_tables_are_what_the_csv_files_say(name, capsys):
-    """The README's tables are the lines that `--plot` prints, and that are not written by hand."""
+@pytest.mark.parametrize("name", list(experiments.EXPERIMENTS))
+def test_tables_are_what_the_csv_files_say(name):
+    """The tables are the lines that `--plot` prints, and that are not written by hand."""
     path = ROOT / "docs/results" / f"{name}.csv"
     rows = experiments.last_sweep(results.Results(path))
-    for cells in experiments.EXPERIMENTS[name].table(rows):
-        assert "| " + " | ".join(cells) + " |" in TEXT
+    assert table(RESULTS, name) == lines(experiments.EXPERIMENTS[name].table(rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("benchmark", benchmark.table), ("growth", growth.table), ("quality", quality.table)],
+)
+def test_the_benchmarks_tables_are_their_csv_files(name, rows):
+    measured = results.Results(ROOT / f"docs/results/{name}-cpu.csv").rows
+    assert table(SPEED, name) == lines(rows(measured))
 
 
 def test_every_measured_file_has_its_plot_and_command():
     for path in (ROOT / "docs/results").glob("*.csv"):
         if path.stem in experiments.EXPERIMENTS:
-            assert path.with_suffix(".png").exists() and f"docs/results/{path.stem}.png" in TEXT
-            assert f"python -m train.experiments {path.stem} " in TEXT
+            assert path.with_suffix(".png").exists() and f"results/{path.stem}.png" in RESULTS
+            assert f"python -m train.experiments {path.stem} " in RESULTS
         else:
-            assert f"docs/results/{path.name}" in TEXT
+            assert f"results/{path.name}" in RESULTS + SPEED
 
 
-@pytest.mark.parametrize(
-    ("name", "table"),
-    [("benchmark", benchmark.table), ("growth", growth.table), ("quality", quality.table)],
-)
-def test_the_benchmarks_tables_are_their_csv_files(name, table):
-    rows = results.Results(ROOT / f"docs/results/{name}-cpu.csv").rows
-    for cells in table(rows):
-        assert "| " + " | ".join(cells) + " |" in TEXT
+# -- the README's findings, counted from the CSV files ---------------------------------------------
+
+
+def measured(name, **key):
+    with open(ROOT / f"docs/results/{name}.csv", newline="") as file:
+        rows = [r for r in csv.DictReader(file) if all(r[k] == v for k, v in key.items())]
+    assert rows
+    return rows
+
+
+def mean(rows, column):
+    return sum(float(row[column]) for row in rows) / len(rows)
+
+
+def share(count, n, digits=0):
+    """A share with Wilson's interval, as the pages write it."""
+    wilson = binomtest(count, n).proportion_ci(method="wilson")
+    low, high = (f"{100 * v:.{digits}f}" for v in wilson)
+    return f"{100 * count / n:.{digits}f} % ({low}–{high} %)"
+
+
+def says(text):
+    """Whether the README says this, however its lines are broken."""
+    return text in " ".join(PAGES["README.md"].split())
+
+
+def judged(rows):
+    n = sum(int(row["n"]) for row in rows)
+    return round(mean(rows, "class_accuracy") * n), n
+
+
+def test_finding_1_the_price_of_w():
+    plain, strong = (measured("price-of-w", w=w) for w in ("0", "8"))
+    assert mean(strong, "class_accuracy") > 0.9995  # "100 %"
+    assert says(f"rise from {share(*judged(plain), digits=1)} to 100 %")
+    assert says(f"recall falls from {mean(plain, 'recall'):.2f} to {mean(strong, 'recall'):.2f}")
+
+
+def test_finding_2_a_classifier_alone():
+    rows = measured("classifier", method="classifier on ∅", strength="1")
+    assert says(f"s = 1 on ε(∅) it brings {share(*judged(rows))}")
+
+
+def test_finding_3_a_constant_lambda():
+    constant = measured("removal", method="constant λ", **{"lambda": "1"})
+    dynamic = measured("removal", method="λ_0·p/(1 − p)", **{"lambda": "4"})
+    plain = measured("removal", method="none")
+    left, distance = ([mean(r, c) for r in (constant, dynamic)] for c in ("share", "frechet"))
+    assert says(
+        f"λ = 1 leaves {left[0]:.1f} % of the class at a Fréchet distance of {distance[0]:.1f}"
+    )
+    assert says(f"λ = 4·p/(1−p) leaves {left[1]:.1f} % at {distance[1]:.1f}.")
+    assert says(f"Without guidance it is {mean(plain, 'frechet'):.1f}")
+
+
+def test_finding_4_a_late_start():
+    left, n = defaultdict(int), defaultdict(int)
+    for row in measured("timing", group="start, p₋ present"):
+        left[int(row["step"])] += int(row["negatives"])
+        n[int(row["step"])] += int(row["n"])
+    last = max(k for k in left if all(left[j] == 0 for j in range(k + 1)))
+    limit = binomtest(0, n[0]).proportion_ci(method="wilson").high
+    assert says(f"Up to step {last} of 50 it removes all of {n[0]} pictures")
+    assert says(f"(upper limit {100 * limit:.1f} %); from step 25, {share(left[25], n[25])} stay")
+
+
+def test_finding_5_reverse_activation():
+    gained, lost, n = defaultdict(int), defaultdict(int), defaultdict(int)
+    for row in measured("timing", group="early, p₊ = ∅"):
+        k = int(row["step"])
+        gained[k], lost[k] = gained[k] + int(row["gained"]), lost[k] + int(row["lost"])
+        n[k] += int(row["n"])
+    assert all(gained[k] <= lost[k] for k in n)
+    p = min(binomtest(gained[k], gained[k] + lost[k], alternative="greater").pvalue for k in n)
+    assert says(f"In {n[1]} pictures it never gained more than it lost (smallest p-value {p:.2f})")

@@ -2,82 +2,63 @@
 
 import argparse
 import dataclasses
-import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ddpm import Schedule
-from guidance.command import replacing
-from guidance.models import Models, load_models
-from guidance.sampling import Request, Sampler
-from train import launch, objectives, ranks, report
-from train.config import MAY_CHANGE, PRESETS, Config, from_flags, parser, validate
+from ddpm import Schedule, ddim
+from guidance.app.draw import draw
+from guidance.app.flags import read
+from guidance.app.guides import classifier_free
+from guidance.app.models import Models, load_models
+from train import objectives, ranks, report
+from train.config import MAY_CHANGE, Config, Start, from_flags, parser, resumed
 from train.data import Dataset, load_data
-from train.hardware import autocast_dtype
-from train.judge import accuracy as judged_accuracy
-from train.judge import new_judge
+from train.evaluate.judge import accuracy
 from train.loop import Diverged, Interrupted, fit
-from train.state import append_log
-from unet import Judge, NoisyClassifier, UNet, load, save
-
-# Everything that a run writes: what --overwrite takes away, so that no file of an old run is left
-# beside the configuration of a new one.
-FILES = (
-    "*.state",
-    "*.state.partial",
-    "*.state.previous",
-    "*.safetensors",
-    "*.png",
-    "*.gif",
-    "samples/step-*.png",
-)
+from train.state import append_log, prepare
+from unet import Judge, load, save
+from unet.device import autocast_dtype
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of the user's are one line on stderr and exit code 2."""
-    return launch.run(parser(), arguments, _command)
+    return ranks.command(parser(), arguments, command)
 
 
-def _command(args: argparse.Namespace) -> int:
-    flags = vars(args)
-    resume, overwrite = flags.pop("resume"), flags.pop("overwrite")
-    config = from_flags(flags)
-    if resume:
-        config = _resumed(config, flags)
-    return _train(config, resume, overwrite)
+def command(flags: argparse.Namespace) -> int:
+    """The exit code: 130 if it was interrupted, 1 if the training diverged."""
+    given, start = vars(flags), read(Start, vars(flags))
+    config = from_flags(given)
+    if start.resume:
+        config = resumed(config, given)
+    try:
+        _train(config, start)
+    except Interrupted:
+        said = f"\ninterrupted; the state is in {config.run}. Go on with: {_go_on(config)}"
+        print(said, file=sys.stderr)
+        return 130
+    except Diverged as error:
+        print(f"\npython -m train: error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
-def _train(config: Config, resume: bool, overwrite: bool) -> int:
-    device = launch.join(config.device)
-    ranks.share(config.batch_size)  # or ValueError, before anything is written
-    schedule = Schedule.from_info({"name": config.schedule, "T": config.T})
-    if schedule.alpha_bar[-1] > 1e-3:
-        raise ValueError(
-            f"--T {config.T} with --schedule {config.schedule} leaves √ᾱ_T = "
-            f"{float(schedule.alpha_bar[-1].sqrt()):.2f} of the image at t = T, so that sampling "
-            "can't start from N(0, I); use --schedule cosine or a larger --T"
-        )
+def _train(config: Config, start: Start) -> None:
+    device = ranks.join(config.device)
+    ranks.part_of(config.batch_size)  # or ValueError, before anything is written
+    schedule = _schedule(config)
     data = ranks.first(lambda: load_data(config.preset, config.data_dir)).to(device)
-    shape: dict[str, Any] = {
-        "size": data.images.shape[-1],
-        "channels": data.images.shape[1],
-        "classes": len(data.classes),
-        "width": config.width,
-        "multipliers": config.multipliers,
-        "attention": config.attention,
-        "dropout": config.dropout,
-    }
-    torch.manual_seed(config.seed)
-    unet = UNet(**shape, blocks=config.blocks)
-    classifier = NoisyClassifier(**shape, blocks=1)
+    networks = objectives.new_networks(config, data)
     run = Path(config.run)
     if ranks.rank() == 0:
-        _prepare(run, config, resume, overwrite)
+        prepare(run, config, start)
     ranks.barrier()
     if not (run / "config.json").is_file():
         raise ValueError(f"--out {run} must be a directory that all machines share")
@@ -88,131 +69,89 @@ def _train(config: Config, resume: bool, overwrite: bool) -> int:
         "schedule": schedule.info,
         "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE},
     }
-    size = f"U-Net with {sum(p.numel() for p in unet.parameters()):,} parameters"
+    size = f"U-Net with {sum(p.numel() for p in networks[0].parameters()):,} parameters"
     print(f"{data.name}: {len(data.images)} images on {device}; {size}")
 
-    def picture(model: UNet, step: int) -> None:
+    def picture(model: Any, step: int) -> None:
         path = run / "samples" / f"step-{step:06d}.png"
-        models = Models(model, None, schedule, data.classes, info)
-        report.progress(path, models, config.sampling_steps)
+        report.progress(path, Models(model, None, schedule, data.classes, info), S)
 
-    def write(name: str, model: UNet | NoisyClassifier | Judge) -> None:
-        if ranks.rank() == 0:
-            save(run / name, model, info)
-
+    S = config.sampling_steps
     try:
-        loss = objectives.unet_loss(schedule, config)
-        ema, raw = fit("unet", unet, loss, data, config, config.steps, picture)
-        write("unet.safetensors", ema)
-        write("unet-raw.safetensors", raw)
-        if config.classifier_steps:
-            loss = objectives.classifier_loss(schedule)
-            p_phi, _ = fit("classifier", classifier, loss, data, config, config.classifier_steps)
-            write("classifier.safetensors", p_phi)
-        if config.judge_steps:
-            loss, network = objectives.judge_loss, new_judge(data, config)
-            judge, _ = fit("judge", network, loss, data, config, config.judge_steps)
-            write("judge.safetensors", judge)
+        for name, network, loss, steps in objectives.phases(*networks, config, data, schedule):
+            look = picture if name == "unet" else None
+            training = fit(name, network, loss, data, config, steps, look, run=run)
+            if ranks.rank() == 0:
+                save(run / f"{name}.safetensors", training.averaged, info)
+                if name == "unet":
+                    save(run / "unet-raw.safetensors", training.model, info)
         _report(run, config, data)
-    except Interrupted:
-        print(
-            f"\ninterrupted; the state is in {run}. Go on with: {_go_on(config)}", file=sys.stderr
-        )
-        return 130
-    except Diverged as error:
-        print(f"\npython -m train: error: {error}", file=sys.stderr)
-        return 1
     except OSError as error:  # the disk is full, or the directory has gone
         raise OSError(f"{error}. Once it can be, go on with: {_go_on(config)}") from error
-    return 0
+
+
+def _schedule(config: Config) -> Schedule:
+    schedule = Schedule.from_info({"name": config.schedule, "T": config.T})
+    if schedule.alpha_bar[-1] > 1e-3:
+        raise ValueError(
+            f"--T {config.T} with --schedule {config.schedule} leaves √ᾱ_T = "
+            f"{float(schedule.alpha_bar[-1].sqrt()):.2f} of the image at t = T, so that sampling "
+            "can't start from N(0, I); use --schedule cosine or a larger --T"
+        )
+    return schedule
 
 
 def _report(run: Path, config: Config, data: Dataset) -> None:
     """The pictures, drawn from the weights files as anybody else would, and the judge's number."""
-    with_classifier, S = config.classifier_steps > 0, config.sampling_steps
+    S, device = config.sampling_steps, data.images.device
     ranks.barrier()  # rank 0 has written the files
-    models = load_models(run, classifier=with_classifier, device=data.images.device)
-    c = torch.arange(len(data.classes)).repeat_interleave(50)
+    models = load_models(run, classifier=config.classifier_steps > 0, device=device)
+    c = torch.arange(models.K).repeat_interleave(50)
     if config.judge_steps:
-        dtype = autocast_dtype(config.precision, data.images.device)
-        request = Request("classifier-free", 0, w=1.0)
-        x = ranks.draw(models, request, Sampler(steps=S), c, seed=1, dtype=dtype)
-    if not launch.leave():
+        dtype, part = autocast_dtype(config.precision, device), (ranks.rank(), ranks.world())
+        sampler = partial(ddim, steps=S)
+        x = draw(models, classifier_free(1.0), c, 1, sampler=sampler, dtype=dtype, part=part)
+        x = ranks.in_order(x, 100)
+    if not ranks.leave():
         return
     made = ["unet.safetensors", "unet-raw.safetensors", "loss.png", "samples.png", "reverse.gif"]
     report.loss_curves(run / "loss.png", run / "log.jsonl")
     report.samples(run / "samples.png", models, (0, 1, 3), 6, S)
     report.reverse_process(run / "reverse.gif", models, 1.0, 6, S)
     if models.classifier is not None:
-        accuracy = report.classifier_accuracy(models.classifier, models.schedule, data)
-        append_log(run / "log.jsonl", {"phase": "classifier", "accuracy over t": accuracy})
-        report.accuracy_over_t(run / "accuracy.png", accuracy, len(data.classes))
+        over_t = report.classifier_accuracy(models.classifier, models.schedule, data)
+        append_log(run / "log.jsonl", {"phase": "classifier", "accuracy over t": over_t})
+        report.accuracy_over_t(run / "accuracy.png", over_t, models.K)
         report.every_guidance(run / "guidance.png", models, S)
         made += ["classifier.safetensors", "accuracy.png", "guidance.png"]
-    if config.judge_steps:
-        made.append("judge.safetensors")
-    for name in made:
-        print(run / name)
+    made += ["judge.safetensors"] if config.judge_steps else []
+    print(*(run / name for name in made), sep="\n")
     if config.judge_steps:
         judge, _ = load(run / "judge.safetensors")
         assert isinstance(judge, Judge)
-        judge = judge.to(data.images.device)
-        share = judged_accuracy(judge, x, c)
-        real = judged_accuracy(judge, data.scale(data.test_images), data.test_labels)
-        append_log(
-            run / "log.jsonl",
-            {"phase": "judge", "w": 1.0, "class accuracy": share, "on real images": real},
-        )
+        judge = judge.to(device)
+        right = accuracy(judge, x, c)
+        real = accuracy(judge, data.scale(data.test_images), data.test_labels)
+        entry = {"phase": "judge", "w": 1.0, "class accuracy": right, "on real images": real}
+        append_log(run / "log.jsonl", entry)
         print(
-            f"class accuracy at w = 1: {share:.3f} "
+            f"class accuracy at w = 1: {right:.3f} "
             f"({len(x)} samples; the judge on real test images: {real:.3f})"
         )
 
 
-def _prepare(run: Path, config: Config, resume: bool, overwrite: bool) -> None:
-    """Make the run's directory. ValueError if that would mix two runs."""
-    if resume and overwrite:
-        raise ValueError("--resume and --overwrite exclude each other")
-    if resume:
-        return
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        if not overwrite:
-            raise ValueError(
-                f"--out {run} holds another run; --resume goes on, --overwrite replaces"
-            )
-        for path in [p for pattern in (*FILES, "log.jsonl") for p in run.glob(pattern)]:
-            path.unlink()
-    run.mkdir(parents=True, exist_ok=True)
-    with replacing(run / "config.json") as partial:
-        partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-
-
-def _resumed(config: Config, flags: dict[str, Any]) -> Config:
-    """The configuration of the run in --out, with what may change taken from the flags."""
-    path = Path(config.run) / "config.json"
-    if not path.is_file():
-        raise ValueError(f"--resume: there is no run in {config.run} (no config.json)")
-    try:
-        saved = dict(json.loads(path.read_text()))
-        if str(saved.get("preset")) not in PRESETS:
-            raise ValueError("it names no preset")
-        old = from_flags({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"--resume: {path} can't be read: {error}") from error
-    for name, value in flags.items():
-        if name not in MAY_CHANGE and getattr(old, name) != value:
-            raise ValueError(
-                f"--{name.replace('_', '-')} can't change on --resume: the run has "
-                f"{getattr(old, name)}, got {value}"
-            )
-    merged = dataclasses.replace(old, **{k: v for k, v in flags.items() if k in MAY_CHANGE})
-    validate(merged)
-    return merged
-
-
 def _go_on(config: Config) -> str:
     out = f" --out {shlex.quote(config.out)}" if config.out else ""
-    return f"{launch.launcher()} -m train --preset {config.preset}{out} --resume"
+    return f"{_launcher()} -m train --preset {config.preset}{out} --resume"
+
+
+def _launcher() -> str:
+    """How this command was started, up to -m."""
+    if ranks.world() == 1:
+        return "python"
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    machines = f"--nnodes={ranks.world() // here} " if ranks.world() > here else ""
+    return f"torchrun {machines}--nproc-per-node={here}"
 
 
 if __name__ == "__main__":

@@ -40,6 +40,10 @@ class Dataset:
         """uint8 -> float32 in [-1, 1]."""
         return images.float() * (2 / (self.levels - 1)) - 1
 
+    def quantise(self, x: Tensor) -> Tensor:
+        """float in [-1, 1], clipped -> uint8: the inverse of `scale`."""
+        return ((x.clamp(-1, 1) + 1) * ((self.levels - 1) / 2)).round().to(torch.uint8)
+
     def batch(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """n images drawn at random: (n, C, H, W) float32 in [-1, 1], and labels (n,)."""
         device = self.images.device
@@ -58,11 +62,9 @@ def load_data(name: str, data_dir: str) -> Dataset:
     """
     if name == "digits":
         return _digits()
-    if name == "mnist":
-        return _torchvision("MNIST", data_dir)
-    if name == "cifar10":
-        return _torchvision("CIFAR10", data_dir)
-    raise ValueError(f"data set must be digits, mnist or cifar10, got {name!r}")
+    if name not in ("mnist", "cifar10"):
+        raise ValueError(f"data set must be digits, mnist or cifar10, got {name!r}")
+    return _torchvision(name.upper(), data_dir)
 
 
 def _digits() -> Dataset:
@@ -94,15 +96,8 @@ def _torchvision(name: str, data_dir: str) -> Dataset:
         x, x_test = (torch.from_numpy(part.data).permute(0, 3, 1, 2) for part in (train, test))
     c, c_test = (torch.as_tensor(part.targets, dtype=torch.int64) for part in (train, test))
     classes = [label.split(" - ")[0] for label in train.classes]  # MNIST's are "0 - zero", …
-    return Dataset(
-        name.lower(),
-        x.contiguous(),
-        c,
-        x_test.contiguous(),
-        c_test,
-        classes,
-        flip=name == "CIFAR10",
-    )
+    images = (x.contiguous(), c, x_test.contiguous(), c_test)
+    return Dataset(name.lower(), *images, classes, flip=name == "CIFAR10")
 
 
 def check_files(name: str, root: Path) -> None:

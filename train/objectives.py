@@ -1,5 +1,8 @@
 """What the networks learn: ε_θ by L_simple, p_φ on noised images, the judge on clean ones."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,8 +10,9 @@ from torch import Tensor, nn
 from ddpm import Schedule, q_sample, simple_loss
 from guidance import drop_labels
 from train.config import Config
-from train.loop import Loss
-from unet import UNet
+from train.data import Dataset
+from train.training import Loss
+from unet import Judge, NoisyClassifier, UNet
 
 
 def unet_loss(schedule: Schedule, config: Config) -> Loss:
@@ -49,3 +53,31 @@ def jitter(x: Tensor, generator: torch.Generator) -> Tensor:
     rows = (torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1))
     grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def new_networks(config: Config, data: Dataset) -> tuple[UNet, NoisyClassifier]:
+    """Untrained ε_θ and p_φ for images of this data set."""
+    _, channels, size, _ = data.images.shape
+    shape: dict[str, Any] = {"size": size, "channels": channels, "classes": len(data.classes)}
+    for name in ("width", "multipliers", "attention", "dropout"):
+        shape[name] = getattr(config, name)
+    torch.manual_seed(config.seed)
+    return UNet(**shape, blocks=config.blocks), NoisyClassifier(**shape, blocks=1)
+
+
+def new_judge(data: Dataset, config: Config) -> Judge:
+    """An untrained judge for images of this data set."""
+    _, channels, size, _ = data.images.shape
+    torch.manual_seed(config.seed)
+    return Judge(size, channels, len(data.classes), config.judge_width)
+
+
+def phases(
+    unet: UNet, classifier: NoisyClassifier, config: Config, data: Dataset, schedule: Schedule
+) -> Iterator[tuple[str, UNet | NoisyClassifier | Judge, Loss, int]]:
+    """(name, network, loss, steps) of what is trained. The judge and its seed come in its turn."""
+    yield "unet", unet, unet_loss(schedule, config), config.steps
+    if config.classifier_steps:
+        yield "classifier", classifier, classifier_loss(schedule), config.classifier_steps
+    if config.judge_steps:
+        yield "judge", new_judge(data, config), judge_loss, config.judge_steps

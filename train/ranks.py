@@ -3,29 +3,101 @@
 A process that is alone goes through here untouched.
 """
 
+import argparse
+import itertools
 import os
-from collections.abc import Callable
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
 
-from guidance import sampling
-from guidance.models import Models
+from guidance.app import flags
+from guidance.app.draw import stream_seed
+from unet.device import choose_device
 
 T = TypeVar("T")
+TIMEOUT = timedelta(minutes=5)  # for rank 0 to draw its pictures, which the others wait for
+
+
+def launched() -> bool:
+    """Whether torchrun started this process, alone or not."""
+    return dist.is_available() and dist.is_torchelastic_launched()
 
 
 def world() -> int:
-    """The number of ranks: 1 until `launch.join`, and after `launch.leave`."""
+    """The number of ranks: several inside of `command` until `leave`, else 1."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """This process's number among them, from 0."""
     return dist.get_rank() if world() > 1 else 0
+
+
+def command(
+    parser: flags.Parser, arguments: Sequence[str] | None, work: Callable[[argparse.Namespace], int]
+) -> int:
+    """The exit code of work(flags); errors of the user's are one line on stderr and exit code 2.
+
+    Of several ranks the first alone is heard. How another one failed, torchrun says at the end.
+    """
+    several = launched() and int(os.environ["WORLD_SIZE"]) > 1
+    number = int(os.environ["RANK"]) if several else 0
+    if number:
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
+    given = parser.parse_args(arguments)
+
+    def together() -> int:
+        # what is said below goes from CPU to CPU, gradients from GPU to GPU
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        try:
+            dist.init_process_group(backend, timeout=TIMEOUT)
+            code = work(given)
+            leave()
+            return code
+        except RuntimeError as error:
+            lost = re.search("gloo|peer|Timed out", str(error))  # it has no type of its own
+            if not (lost or isinstance(error, dist.DistError)):
+                raise
+            reason = re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0]).split(". ")[0]
+            who = f"another of the {os.environ['WORLD_SIZE']} processes is gone or does not answer"
+            raise OSError(f"{who}; what has been saved is whole ({reason})") from error
+
+    if number:
+        return record(together)() or 0
+    return flags.run(parser.prog, together if several else lambda: work(given))
+
+
+def join(name: str) -> torch.device:
+    """This rank's device for --device NAME. ValueError if there is none, or none for several."""
+    if world() == 1:
+        return choose_device(name)
+    if name not in ("auto", "cuda", "cpu"):
+        raise ValueError(f"--device must be auto, cuda or cpu under torchrun, got {name}")
+    # 1×1 convolutions: the layouts differ in dimensions of size 1 alone
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return choose_device("cpu")
+    device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
+    torch.cuda.set_device(device)
+    return device
+
+
+def leave() -> bool:
+    """End the group when all have come here. True for the rank that goes on, alone."""
+    number = rank()
+    if world() > 1:
+        barrier()
+        dist.destroy_process_group()
+    return number == 0
 
 
 def barrier() -> None:
@@ -35,25 +107,20 @@ def barrier() -> None:
 
 def any_of(flag: bool) -> bool:
     """Whether the flag is set on any rank: the same answer on all."""
-    if world() == 1:
-        return flag
-    highest = torch.tensor(float(flag))
-    dist.all_reduce(highest, dist.ReduceOp.MAX)
-    return bool(highest)
-
-
-def told_to_stop(came: bool, step: int, device: torch.device) -> bool:
-    """Whether a signal came to any rank. GPUs, a step ahead of Python, ask at each tenth only."""
-    return (world() == 1 or device.type == "cpu" or step % 10 == 0) and any_of(came)
+    return bool(_reduced(flag, dist.ReduceOp.MAX))
 
 
 def mean(value: float) -> float:
     """The mean over the ranks, the same on all."""
+    return _reduced(value, dist.ReduceOp.SUM) / world()
+
+
+def _reduced(value: float, operation: Any) -> float:
     if world() == 1:
         return value
-    total = torch.tensor(value, dtype=torch.float64)
-    dist.all_reduce(total)
-    return total.item() / world()
+    result = torch.tensor(value, dtype=torch.float64)
+    dist.all_reduce(result, operation)
+    return result.item()
 
 
 def gather(value: T) -> list[T]:
@@ -63,6 +130,16 @@ def gather(value: T) -> list[T]:
     values: list[Any] = [None] * world()
     dist.gather_object(value, values if rank() == 0 else None)
     return values if rank() == 0 else []
+
+
+def in_order(x: Tensor, batch_size: int) -> Tensor:
+    """On rank 0 all samples, from the batches that the ranks have drawn in turn; elsewhere x.
+
+    x: `draw(…, part=(rank(), world()))`. With DDIM and η = 0 any number of ranks draws the same.
+    """
+    turns = itertools.zip_longest(*(torch.split(part, batch_size) for part in gather(x)))
+    batches = [batch for turn in turns for batch in turn if batch is not None]
+    return torch.cat(batches) if batches else x
 
 
 def first(work: Callable[[], T]) -> T:
@@ -91,41 +168,16 @@ def parallel(model: nn.Module) -> nn.Module:
     return model if world() == 1 else _Parallel(model)
 
 
-def share(batch_size: int) -> int:
+def part_of(batch_size: int) -> int:
     """This rank's part of a batch. ValueError if some would have more than others."""
     if batch_size % world():
-        raise ValueError(
-            f"--batch-size must be divisible by the {world()} processes, got {batch_size}"
-        )
+        what = f"divisible by the {world()} processes"
+        raise ValueError(f"--batch-size must be {what}, got {batch_size}")
     return batch_size // world()
 
 
 def seeded(generator: torch.Generator, seed: int) -> torch.Generator:
     """The generator, seeded with this rank's own seed; other ranks than 0 seed dropout as well."""
-    number = rank()
-    if number:
-        torch.manual_seed(sampling.stream_seed(seed, 2 * number + 1))
-    return generator.manual_seed(sampling.stream_seed(seed, 2 * number))
-
-
-def draw(
-    models: Models,
-    request: sampling.Request,
-    sampler: sampling.Sampler,
-    c: Tensor,
-    seed: int,
-    *,
-    batch_size: int = 100,
-    **options: Any,
-) -> Tensor:
-    """`guidance.sampling.draw`, each batch by one rank: all samples on rank 0, its own elsewhere.
-
-    With DDIM and η = 0 they are the same for any number of ranks.
-    """
-    options |= {"batch_size": batch_size, "share": (rank(), world())}
-    mine = sampling.draw(models, request, sampler, c, seed, **options)
-    shares = [x.split(batch_size) for x in gather(mine)]
-    if not shares:
-        return mine
-    batches = range(-(-len(c) // batch_size))
-    return torch.cat([shares[i % world()][i // world()] for i in batches])
+    if rank():
+        torch.manual_seed(stream_seed(seed, 2 * rank() + 1))
+    return generator.manual_seed(stream_seed(seed, 2 * rank()))

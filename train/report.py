@@ -2,45 +2,97 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from einops import rearrange
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddpm import Schedule, ddim, q_sample, timesteps
-from guidance import (
-    class_log_prob,
-    classifier_free_guidance,
-    classifier_guidance,
-    negative_guidance,
-)
-from guidance.command import replacing
-from guidance.models import Models
-from guidance.pictures import Panel, save_gif, save_panels
-from guidance.sampling import Request, Sampler, draw
+from guidance.app import guides
+from guidance.app.draw import draw, final
+from guidance.app.guides import Guide
+from guidance.app.models import Models
+from guidance.app.pictures import Panel, save_gif, save_panels
 from train.data import Dataset
 from unet import NoisyClassifier
+from unet.files import replacing
+
+ROWS = 10  # of a picture at most: of more classes the first ten are shown
 
 
 def samples(path: Path, models: Models, ws: tuple[float, ...], n: int, steps: int) -> None:
     """Rows are classes; one block of n columns for each w, from the same noise."""
-    K = models.unet.null_token
-    blocks = []
-    c = torch.arange(K).repeat_interleave(n)
-    for w in ws:
-        x = draw(models, Request("classifier-free", 0, w=w), Sampler(steps=steps), c, seed=0)
-        blocks.append(Panel(f"w = {w:g}", models.classes, x.unflatten(0, (K, n))))
+    blocks = [_block(models, w, n, steps) for w in ws]
     save_panels(path, blocks, f"classifier-free guidance, DDIM, {steps} steps")
+
+
+def progress(path: Path, models: Models, steps: int) -> None:
+    """A grid of samples while training goes on: eight of each class at w = 1."""
+    save_panels(path, [_block(models, 1.0, 8, steps)])
+
+
+def _block(models: Models, w: float, n: int, steps: int) -> Panel:
+    names, sampler = models.classes[:ROWS], partial(ddim, steps=steps)
+    c = torch.arange(len(names)).repeat_interleave(n)
+    x = draw(models, guides.classifier_free(w), c, seed=0, sampler=sampler)
+    return Panel(f"w = {w:g}", names, rearrange(x, "(r n) ... -> r n ...", n=n))
 
 
 def reverse_process(path: Path, models: Models, w: float, n: int, steps: int) -> None:
     """A GIF: x_t on the left, x̂_0 on the right; n images of each of the first four classes."""
-    rows = min(4, models.unet.null_token)
+    rows = min(4, models.K)
     c = torch.arange(rows).repeat_interleave(n)
-    predictor = classifier_free_guidance(models.unet, c, w, null=models.unet.null_token)
     x_T = models.noise(len(c), torch.Generator().manual_seed(0))
-    save_gif(path, list(ddim(models.schedule, predictor, x_T, steps)), rows)
+    eps = guides.classifier_free(w)(models, c.to(x_T.device))
+    save_gif(path, list(ddim(models.schedule, eps, x_T, steps)), rows)
+
+
+def every_guidance(path: Path, models: Models, steps: int, n: int = 6, removed: int = 3) -> None:
+    """None, classifier, classifier-free, and the removal of a class by several start steps.
+
+    Columns share their noise. On the right it is chosen: the n of 30·n draws whose plain
+    unconditional samples p_φ is surest to be of the class that the negative then removes.
+    """
+    schedule, names = models.schedule, models.classes[:ROWS]
+    removed = min(removed, models.K - 1)
+    generator = torch.Generator().manual_seed(0)
+    x_T = models.noise(n, generator)
+
+    def panel(title: str, rows: list[str], guide: Guide, c: Tensor, x_T: Tensor) -> Panel:
+        x_T = x_T.repeat(len(rows), 1, 1, 1)
+        x = final(ddim(schedule, guide(models, c.to(x_T.device)), x_T, steps))
+        return Panel(title, rows, rearrange(x, "(r n) ... -> r n ...", n=n))
+
+    titles = {
+        "none: ε(c)": guides.none(),
+        "classifier on ε(∅), s = 3": guides.classifier(3.0),
+        "classifier-free, w = 2": guides.classifier_free(2.0),
+    }
+    c = torch.arange(len(names)).repeat_interleave(n)
+    panels = [panel(title, names, guide, c, x_T) for title, guide in titles.items()]
+
+    noise = models.noise(30 * n, generator)
+    plain = final(ddim(schedule, models.unet, noise, steps))
+    with torch.no_grad():
+        sure = models.log_prob(removed)(plain, torch.zeros(len(plain)).long().to(plain.device))
+    start_steps = [steps, *(round(0.8 * steps * k / 8) for k in range(8, -1, -1))]
+    visited = [*timesteps(schedule.T, steps), 0]
+    start = torch.tensor([visited[k] for k in start_steps]).repeat_interleave(n)
+    guide, null = guides.negative(removed, 2.0, start=start), torch.full_like(start, models.K)
+    rows = [f"step {k}" if k < steps else "never" for k in start_steps]
+    name = models.classes[removed]
+    panels.append(panel(f"−{name} from ∅, w = 2", rows, guide, null, noise[sure.topk(n).indices]))
+    caption = (
+        f"DDIM, {steps} steps; columns share their noise. Right: rows are the step from which the "
+        f"negative class acts; noise chosen, the {n} of {30 * n} that p_φ is surest end as a {name}"
+    )
+    save_panels(path, panels, caption)
 
 
 def loss_curves(path: Path, log: Path) -> None:
@@ -55,15 +107,12 @@ def loss_curves(path: Path, log: Path) -> None:
         "classifier": "cross-entropy of $p_\\phi$ (nats)",
         "judge": "cross-entropy of the judge (nats)",
     }
-    figure = Figure(figsize=(4.2 * max(1, len(curves)), 3), dpi=130, layout="constrained")
-    axes = figure.subplots(1, max(1, len(curves)), squeeze=False)[0]
-    for ax, (phase, values) in zip(axes, curves.items(), strict=False):
-        ax.plot(list(values), list(values.values()), lw=1.2)
-        scale = "log" if phase == "unet" else "linear"
-        ax.set(xlabel="training step", ylabel=labels.get(phase, phase), yscale=scale)
-        ax.grid(alpha=0.3, which="both")
-    with replacing(path) as partial:
-        figure.savefig(partial)
+    with _axes(path, max(1, len(curves))) as axes:
+        for ax, (phase, values) in zip(axes, curves.items(), strict=False):
+            ax.plot(list(values), list(values.values()), lw=1.2)
+            scale = "log" if phase == "unet" else "linear"
+            ax.set(xlabel="training step", ylabel=labels.get(phase, phase), yscale=scale)
+            ax.grid(alpha=0.3, which="both")
 
 
 @torch.no_grad()
@@ -78,83 +127,26 @@ def classifier_accuracy(
         t = torch.full_like(y, level)
         noise = torch.randn(x_0.shape, generator=generator, device=x_0.device)
         x_t = q_sample(schedule, x_0, t, noise)
-        logits = torch.cat(
-            [classifier(*part) for part in zip(x_t.split(100), t.split(100), strict=True)]
-        )
+        batches = zip(torch.split(x_t, 100), torch.split(t, 100), strict=True)
+        logits = torch.cat([classifier(*batch) for batch in batches])
         accuracy[level] = float((logits.argmax(1) == y).float().mean())
     return accuracy
 
 
 def accuracy_over_t(path: Path, accuracy: dict[int, float], K: int) -> None:
     """The noisy classifier's accuracy over t, beside chance."""
-    figure = Figure(figsize=(4.2, 3), dpi=130, layout="constrained")
-    ax = figure.subplots()
-    ax.plot(list(accuracy), list(accuracy.values()), "o-", ms=3, label="$p_\\phi(y|x_t, t)$")
-    ax.axhline(1 / K, color="grey", ls=":", label="chance")
-    ax.set(xlabel="$t$", ylabel="accuracy on held-out images", ylim=(0, 1.02))
-    ax.grid(alpha=0.3)
-    ax.legend()
-    with replacing(path) as partial:
-        figure.savefig(partial)
+    with _axes(path, 1) as (ax,):
+        ax.plot(list(accuracy), list(accuracy.values()), "o-", ms=3, label="$p_\\phi(y|x_t, t)$")
+        ax.axhline(1 / K, color="grey", ls=":", label="chance")
+        ax.set(xlabel="$t$", ylabel="accuracy on held-out images", ylim=(0, 1.02))
+        ax.grid(alpha=0.3)
+        ax.legend()
 
 
-def every_guidance(path: Path, models: Models, steps: int, n: int = 6, removed: int = 3) -> None:
-    """None, classifier, classifier-free, and the removal of a class by several start steps.
-
-    Columns share their noise. On the right it is chosen: the n of 30·n draws whose plain
-    unconditional samples p_φ is surest to be of the class that the negative then removes.
-    """
-    unet, classifier, schedule = models.unet, models.classifier, models.schedule
-    assert classifier is not None
-    K = unet.null_token
-    c = torch.arange(K).repeat_interleave(n)
-    generator = torch.Generator().manual_seed(0)
-    x_T = models.noise(n, generator).repeat(K, 1, 1, 1)
-
-    def final(predictor: object, x: Tensor) -> Tensor:
-        *_, last = ddim(schedule, predictor, x, steps)  # type: ignore[arg-type]
-        return last.x
-
-    panels = []
-    for title, predictor in {
-        "none: ε(c)": lambda x, t: unet(x, t, c.to(x.device)),
-        "classifier on ε(∅), s = 3": classifier_guidance(
-            unet, class_log_prob(classifier, c), 3.0, schedule
-        ),
-        "classifier-free, w = 2": classifier_free_guidance(unet, c, 2.0, null=K),
-    }.items():
-        x = final(predictor, x_T)
-        panels.append(Panel(title, models.classes, x.unflatten(0, (K, n))))
-
-    noise = models.noise(30 * n, generator)
-    plain = final(unet, noise)
-    zero = torch.zeros(len(plain), dtype=torch.int64, device=plain.device)
-    with torch.no_grad():
-        sure = classifier(plain, zero).log_softmax(1)[:, removed]
-    chosen = noise[sure.topk(n).indices]
-    start_steps = [steps, *(round(0.8 * steps * k / (K - 2)) for k in range(K - 2, -1, -1))]
-    visited = [*timesteps(schedule.T, steps), 0]
-    start = torch.tensor([visited[k] for k in start_steps]).repeat_interleave(len(chosen))
-    predictor = negative_guidance(unet, K, removed, 2.0, null=K, start=start)
-    x = final(predictor, chosen.repeat(len(start_steps), 1, 1, 1))
-    rows = [f"step {k}" if k < steps else "never" for k in start_steps]
-    title = f"−{models.classes[removed]} from ∅, w = 2"
-    panels.append(Panel(title, rows, x.unflatten(0, (len(start_steps), -1))))
-    save_panels(
-        path,
-        panels,
-        f"DDIM, {steps} steps; columns share their noise. Right: rows are the step from which the "
-        f"negative class acts; noise chosen, the {n} of {30 * n} that p_φ is surest end as a "
-        f"{models.classes[removed]}",
-    )
-
-
-@torch.no_grad()
-def progress(path: Path, models: Models, steps: int) -> None:
-    """A grid of samples while training goes on: eight of each class at w = 1."""
-    mode = models.unet.training
-    models.unet.eval()
-    c = torch.arange(models.unet.null_token).repeat_interleave(8)
-    x = draw(models, Request("classifier-free", 0, w=1.0), Sampler(steps=steps), c, seed=0)
-    save_panels(path, [Panel("w = 1", models.classes, x.unflatten(0, (-1, 8)))])
-    models.unet.train(mode)
+@contextmanager
+def _axes(path: Path, n: int) -> Iterator[Any]:
+    """n plots beside each other, which are written when they are drawn."""
+    figure = Figure(figsize=(4.2 * n, 3), dpi=130, layout="constrained")
+    yield figure.subplots(1, n, squeeze=False)[0]
+    with replacing(path) as partial_path:
+        figure.savefig(partial_path)

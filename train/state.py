@@ -1,6 +1,7 @@
-"""The full training state on disk, from which a run goes on as if it had never stopped."""
+"""A run's directory: its log, and the state from which it goes on as if it had never stopped."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pickle
@@ -10,50 +11,56 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from train import ranks
+from train.config import Config, Start
+from train.training import Training
+from unet.files import replacing
+
+# Everything that a run writes: what --overwrite takes away, so that no file of an old run is left
+# beside the configuration of a new one.
+FILES = ("*.state", "*.state.previous", "*.partial-*", "*.safetensors", "*.png", "*.gif",
+         "samples/step-*.png", "log.jsonl")  # fmt: skip
+STREAMS = ("generator", "dropout", "total")  # of the state, what each rank has for itself
 
 
-def save_state(
-    path: Path,
-    parts: dict[str, Any],
-    generator: torch.Generator,
-    step: int,
-    count: int,
-    total: Tensor,
-) -> None:
+def prepare(run: Path, config: Config, start: Start) -> None:
+    """Make the run's directory. ValueError if that would mix two runs."""
+    if start.resume and start.overwrite:
+        raise ValueError("--resume and --overwrite exclude each other")
+    if start.resume:
+        return
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        if not start.overwrite:
+            raise ValueError(
+                f"--out {run} holds another run; --resume goes on, --overwrite replaces"
+            )
+        for path in [p for pattern in FILES for p in run.glob(pattern)]:
+            path.unlink()
+    with replacing(run / "config.json") as partial:
+        partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+
+
+def save_state(path: Path, training: Training[Any]) -> None:
     """Write all that the next step depends on; the state before it is kept beside it.
 
-    Every rank takes part and rank 0 writes.
-    A state under its own name is whole: it was written under another and renamed. OSError, with
-    the states that were there left as they were, if it can't be written.
+    Every rank takes part and rank 0 writes. OSError, with the states that were there left as they
+    were, if it can't be written.
     """
-    device = generator.device
-    # Dropout draws from the device's own generator, the rest from ours.
-    own = {"generator": generator.get_state(), "global": _global_state(device)}
-    streams = ranks.gather({**own, "total": total.cpu()})
+    state = training.state_dict()
+    streams = ranks.gather({name: state[name] for name in STREAMS})
     if not streams:
         return
-    state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
-    state |= {"step": step, "count": count, "device": device.type}
-    state |= {**streams[0], "others": streams[1:]}
-    partial = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            os.replace(path, _previous(path))
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # torch wraps what a full disk says
-        partial.unlink(missing_ok=True)
+        with replacing(path, keep=_previous(path)) as partial, open(partial, "wb") as file:
+            try:
+                torch.save({**state, "others": streams[1:]}, file)
+            except RuntimeError as error:  # torch wraps what a full disk says
+                raise OSError(str(error).splitlines()[0]) from error
+    except OSError as error:
         kept = next((p for p in (path, _previous(path)) if p.exists()), None)
-        raise OSError(
-            f"the state {path} can't be written ({str(error).splitlines()[0]}); "
-            + (f"{kept} is as it was" if kept else "there is none before it")
-        ) from error
+        kept_as = f"{kept} is as it was" if kept else "there is none before it"
+        raise OSError(f"the state {error}; {kept_as}") from error
 
 
 def append_log(path: Path, entry: dict[str, Any]) -> None:
@@ -77,95 +84,65 @@ def _previous(path: Path) -> Path:
     return path.with_name(path.name + ".previous")
 
 
-def load_state(
-    path: Path, parts: dict[str, Any], generator: torch.Generator, device: torch.device, seed: int
-) -> tuple[int, int, Tensor]:
-    """Put the newest whole state back into parts and generators. Returns step, count and total.
+def load_state(path: Path, training: Training[Any], seed: int) -> None:
+    """Put the newest whole state back. Where that is not the newest file, it is said.
 
-    Where that is not the newest file, it is said. On another kind of device, or with another number
-    of ranks, the generators can't go on: they are seeded anew, and that is said, too. ValueError if
-    no state is whole.
+    On another kind of device, or with another number of ranks, the generators can't go on: they
+    are seeded anew, and that is said, too. ValueError if no state is whole.
     """
     newest, *older = saved_states(path)
     try:
-        return _load(newest, parts, generator, device, seed)
+        _load(newest, training, seed)
     except ValueError as error:
         if not older:
             raise
-        found = _load(older[0], parts, generator, device, seed)
-        print(f"{error}; going on from {older[0]}, at step {found[0]}", file=sys.stderr)
-        return found
+        _load(older[0], training, seed)
+        print(f"{error}; going on from {older[0]}, at step {training.step}", file=sys.stderr)
 
 
-def _load(
-    path: Path, parts: dict[str, Any], generator: torch.Generator, device: torch.device, seed: int
-) -> tuple[int, int, Tensor]:
+def _load(path: Path, training: Training[Any], seed: int) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of strange pickles; what is wrong is said below
             state = torch.load(path, map_location="cpu", weights_only=True)
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        _check(state, parts)
-        streams = [state, *state.get("others", [])]  # one for each rank
+        streams = [{name: s[name] for name in STREAMS} for s in (state, *state.pop("others"))]
         change = ""
-        if state["device"] != device.type:
-            change = f"on {state['device']}: on {device.type}"
+        if state["device"] != training.device.type:
+            change = f"on {state['device']}: on {training.device.type}"
         elif len(streams) != ranks.world():
             change = f"by {len(streams)} processes: by {ranks.world()}"
         if change:
-            ranks.seeded(generator, seed + state["step"])
-            print(
-                f"{path} was saved {change} the run goes on with new random numbers",
-                file=sys.stderr,
-            )
-            total = torch.stack([stream["total"] for stream in streams]).mean(0)
+            del state["generator"]
+            state["total"] = torch.stack([stream["total"] for stream in streams]).mean(0)
         else:
-            own = streams[ranks.rank()]
-            generator.set_state(own["generator"])
-            _set_global_state(device, own["global"])
-            total = own["total"]
-        return state["step"], state["count"], total.to(device)
+            state |= streams[ranks.rank()]
+        training.load_state_dict(state)
+        _check(training, state["device"])
     except Exception as error:  # torch.load and unpickling raise nearly anything on a broken file
         reason = f"{' '.join(str(error).split()) or type(error).__name__:.300}"
         if isinstance(error, pickle.UnpicklingError):  # torch advises to load it all the same
             reason = "it is broken, or holds more than tensors and plain numbers"
         raise ValueError(f"the state {path} can't be taken up: {reason}") from error
+    if change:
+        ranks.seeded(training.generator, seed + training.step)
+        print(f"{path} was saved {change} the run goes on with new random numbers", file=sys.stderr)
 
 
-def _check(state: dict[str, Any], parts: dict[str, Any]) -> None:
+def _check(training: Training[Any], device: Any) -> None:
     """ValueError for what no run has written, though its names are right: it would train on."""
     for name in ("step", "count"):
-        if type(state[name]) is not int or not 0 <= state[name] <= state["step"]:
-            raise ValueError(
-                f"{name} must be an integer ≥ 0, count ≤ step, got {state[name]!r:.80}"
-            )
-    if not isinstance(state["device"], str) or state["total"].shape != ():
+        value = getattr(training, name)
+        if type(value) is not int or not 0 <= value <= training.step:
+            raise ValueError(f"{name} must be an integer ≥ 0, count ≤ step, got {value!r:.80}")
+    if not isinstance(device, str) or training.total.shape != ():
         raise ValueError("device must be a text and total a single number")
-    tensors = [("total", state["total"])]
-    for part in parts.values():
-        if isinstance(part, torch.nn.Module):
-            tensors += part.state_dict().items()
-        elif isinstance(part, torch.optim.Optimizer):
-            for parameter, moments in part.state.items():
-                tensors += moments.items()
-                if any(m.shape != parameter.shape for k, m in moments.items() if k != "step"):
-                    raise ValueError("the optimiser's averages are of other shapes than the model")
+    tensors = [("total", training.total)]
+    tensors += training.model.state_dict().items()
+    tensors += training.averaged.state_dict().items()
+    for parameter, moments in training.optimizer.state.items():
+        tensors += moments.items()
+        if any(m.shape != parameter.shape for k, m in moments.items() if k != "step"):
+            raise ValueError("the optimiser's averages are of other shapes than the model")
     for name, tensor in tensors:
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} is not finite")
-
-
-def _global_state(device: torch.device) -> Tensor:
-    if device.type == "cuda":
-        return torch.cuda.get_rng_state(device)
-    return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
-
-
-def _set_global_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(state)
-    else:
-        torch.set_rng_state(state)

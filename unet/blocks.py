@@ -9,8 +9,6 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-INTEGERS = (torch.int64, torch.int32)
-
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """[cos(t·ω_i), sin(t·ω_i)], ω_i = 10000^(−2i/dim), i = 0 … dim/2 − 1.
@@ -31,7 +29,8 @@ class TimeEmbedding(nn.Sequential):
 
     def forward(self, t: Tensor) -> Tensor:
         angles = timestep_embedding(t, self.width)
-        return super().forward(angles.to(next(self.parameters()).dtype))
+        h: Tensor = super().forward(angles.to(next(self.parameters()).dtype))
+        return h
 
 
 class ResBlock(nn.Module):
@@ -55,7 +54,8 @@ class ResBlock(nn.Module):
         h = self.conv_in(F.silu(self.norm_in(x)))
         scale, shift = rearrange(self.scale_shift(F.silu(emb)), "b (two c) -> two b c 1 1", two=2)
         h = self.norm_out(h) * (1 + scale) + shift
-        return self.skip(x) + self.conv_out(self.dropout(F.silu(h)))
+        y: Tensor = self.skip(x) + self.conv_out(self.dropout(F.silu(h)))
+        return y
 
 
 class SelfAttention(nn.Module):
@@ -73,7 +73,8 @@ class SelfAttention(nn.Module):
         pattern = "b (three heads d) h w -> three b heads (h w) d"
         q, k, v = rearrange(qkv, pattern, three=3, heads=self.heads)
         h = F.scaled_dot_product_attention(q, k, v)  # (B, heads, H·W, d)
-        return x + self.out(rearrange(h, "b heads (h w) d -> b (heads d) h w", h=x.shape[2]))
+        y: Tensor = self.out(rearrange(h, "b heads (h w) d -> b (heads d) h w", h=x.shape[2]))
+        return x + y
 
 
 class Level(nn.Module):
@@ -160,32 +161,3 @@ def zero(layer: nn.Conv2d) -> nn.Conv2d:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
-
-
-def check_images(x_t: Tensor, channels: int, size: int, weight: Tensor) -> None:
-    """TypeError or ValueError unless x_t is (B, channels, size, size), of the weights' type."""
-    check_tensor("x_t", x_t, weight.device)
-    if x_t.ndim != 4 or x_t.shape[1:] != (channels, size, size) or not x_t.is_floating_point():
-        raise ValueError(
-            f"x_t must be a float batch (B, {channels}, {size}, {size}), "
-            f"got {tuple(x_t.shape)} of {x_t.dtype}"
-        )
-    if x_t.dtype != weight.dtype and not torch.is_autocast_enabled(x_t.device.type):
-        raise ValueError(f"x_t must be {weight.dtype} as the network is, got {x_t.dtype}")
-
-
-def check_times(t: Tensor, x_t: Tensor) -> None:
-    """TypeError or ValueError unless t holds an integer for each image."""
-    check_tensor("t", t, x_t.device)
-    if t.shape != (len(x_t),) or t.dtype not in INTEGERS:
-        raise ValueError(
-            f"t must hold one integer per image, ({len(x_t)},), got {tuple(t.shape)} of {t.dtype}"
-        )
-
-
-def check_tensor(name: str, tensor: Tensor, device: torch.device) -> None:
-    """TypeError unless it is a tensor, ValueError unless it is on this device."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
-    if tensor.device != device:
-        raise ValueError(f"{name} must be on {device} as the network is, got {tensor.device}")

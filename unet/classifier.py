@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unet.architecture import architecture
-from unet.blocks import DownPath, Level, TimeEmbedding, check_images, check_times, group_norm
+from unet.blocks import DownPath, Level, TimeEmbedding, group_norm
+from unet.checks import architecture, check_images, check_integers
 
 
 class NoisyClassifier(nn.Module):
@@ -43,11 +43,10 @@ class NoisyClassifier(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Logits (B, K), float32 at least. x_t: (B, channels, size, size); t: (B,) in 0..T."""
-        a = self.architecture
-        check_images(x_t, a["channels"], a["size"], self.head.weight)
-        check_times(t, x_t)
+        check_images(x_t, self.architecture)
+        check_integers("t", t, x_t)
         emb = self.time(t)
         h, _ = self.down(x_t, emb)
         h = F.silu(self.norm(self.last(h, emb)))
-        logits = self.head(h.mean(dim=(2, 3)))
+        logits: Tensor = self.head(h.mean(dim=(2, 3)))  # (B, K)
         return logits.to(torch.promote_types(x_t.dtype, torch.float32))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """Another path to write to, which takes the place of `path` once it is whole and on disk.
 
+    keep: where what was there before goes; without it, nowhere.
     OSError that names `path`, which is then left as it was, if it can't be written.
     """
     partial = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")
@@ -18,6 +19,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(partial, path)
     except OSError as error:
         raise OSError(f"{path} can't be written: {error}") from error

@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unet.architecture import architecture
-from unet.blocks import check_images
+from unet.checks import architecture, check_images
 
 
 class Judge(nn.Module):
@@ -34,8 +33,7 @@ class Judge(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(B, num_features), float32 at least. x: (B, channels, size, size) in [-1, 1]."""
-        a = self.architecture
-        check_images(x, a["channels"], a["size"], self.head.weight)
+        check_images(x, self.architecture)
         h = x
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             h = F.relu(norm(convolution(h)))
@@ -43,7 +41,8 @@ class Judge(nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """(B, K) from what `features` gives."""
-        return self.head(F.dropout(features, 0.2, self.training)).to(features.dtype)
+        logits: Tensor = self.head(F.dropout(features, 0.2, self.training))
+        return logits.to(features.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K). x: (B, channels, size, size) in [-1, 1]."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import Step, ddim, timesteps
-from ddpm.checks import Count, checked, integer, look_at_seed
+from ddpm.checks import Count, Seed, checked, integer
 from guidance.app.guides import Guide
 from guidance.app.models import Models
 from guidance.arguments import check_labels, look_at_vector
@@ -24,7 +24,7 @@ def draw(
     models: Models,
     guide: Guide,
     c: Annotated[Tensor, look_at_vector],
-    seed: Annotated[int, look_at_seed],
+    seed: Seed,
     *,
     sampler: Sampler = DDIM_50,
     batch_size: Count = 100,

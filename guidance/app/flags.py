@@ -60,6 +60,8 @@ def add_flags(
         m, kind = f.metadata, _kind(f)
         text, required = m["text"], f.default is dataclasses.MISSING
         shown = [_show(getattr(p, f.name)) for p in presets.values()] if presets else []
+        if presets and shown == list(presets):  # the flag that names the preset
+            shown = []
         shown = shown or ([] if required or kind is bool else [_show(f.default)])
         if any(shown):
             text += f" (default: {shown[0] if len(set(shown)) == 1 else ' | '.join(shown)})"
@@ -139,7 +141,7 @@ def _repeated(f: Any) -> bool:
 
 
 def _flag(f: Any) -> str:
-    return f.metadata["name"] or "--" + f.name.replace("_", "-")
+    return str(f.metadata["name"]) or "--" + f.name.replace("_", "-")
 
 
 def _is(value: Any, kind: type) -> bool:
@@ -163,18 +165,19 @@ def _parse(kind: Any, repeated: bool) -> Callable[[str], Any]:
 
 
 def _bounds(m: Mapping[str, Any], value: float) -> str:
+    """What is allowed, in words."""
     if not math.isfinite(value):
         return "a finite number"
-    left, right = (max(m["least"], m["above"]), min(m["most"], m["below"]))
-    if math.isfinite(left) and math.isfinite(right):
-        open_, close = (
-            "(" if m["above"] > m["least"] else "[",
-            ")" if m["below"] < m["most"] else "]",
-        )
-        return f"in {open_}{left:g}, {right:g}{close}"
-    if math.isfinite(left):
-        return f"above {left:g}" if m["above"] > m["least"] else f"at least {left:g}"
-    return f"below {right:g}" if m["below"] < m["most"] else f"at most {right:g}"
+    low, high = max(m["least"], m["above"]), min(m["most"], m["below"])
+    left, right = (str(v) if isinstance(v, int) else f"{v:g}" for v in (low, high))
+    if math.isfinite(low) and math.isfinite(high):
+        if isinstance(low, int) and isinstance(high, int) and isinstance(value, int):
+            return f"in {left}..{right}"
+        opening, closing = "(" if low > m["least"] else "[", ")" if high < m["most"] else "]"
+        return f"in {opening}{left}, {right}{closing}"
+    if math.isfinite(low):
+        return f"above {left}" if low > m["least"] else f"at least {left}"
+    return f"below {right}" if high < m["most"] else f"at most {right}"
 
 
 def _show(value: Any) -> str:

@@ -85,4 +85,5 @@ def _grid(images: Tensor) -> np.ndarray:
     """(R, n, C, H, W) in [-1, 1] -> (height, width, 3) in [0, 1], one pixel of white between."""
     flat = rearrange(images.detach().float().cpu().clamp(-1, 1), "r n c h w -> (r n) c h w")
     grid = make_grid((flat + 1) / 2, nrow=images.shape[1], padding=1, pad_value=1.0)
-    return rearrange(grid, "c h w -> h w c").numpy()
+    picture: np.ndarray = rearrange(grid, "c h w -> h w c").numpy()
+    return picture

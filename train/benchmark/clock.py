@@ -11,7 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
-from train.experiments.results import Row
+Row = dict[str, Any]
 
 
 class Work(NamedTuple):
@@ -93,21 +93,16 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> int:
     return most
 
 
-def matrix_peak(device: torch.device) -> float:
-    """FLOP/s of a large bfloat16 matrix product, the best of several."""
+def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a large matrix product in the type that the work runs in, the best of several."""
     n = 8192 if device.type == "cuda" else 2048
-    a = torch.randn(n, n, device=device).bfloat16()
+    a = torch.randn(n, n, device=device).to(dtype)
     return 2 * n**3 / min(duration(lambda: a @ a, device) for _ in range(10))
 
 
 def device_name(device: torch.device) -> str:
     """The accelerator's name; just "cpu" for a CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def rate(row: Row) -> str:
-    """Images a second, with their range over the rounds."""
-    return f"{row['images_per_s']:.3g} ({row['lowest']:.3g}–{row['highest']:.3g})"
 
 
 @contextlib.contextmanager

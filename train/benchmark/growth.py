@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 
@@ -13,23 +14,22 @@ from train.benchmark import peers
 from train.benchmark.clock import Work
 from train.config import Config
 from train.data import Dataset
-from train.experiments.results import Row
 
 FACTORS = (0.25, 0.5, 1, 2, 4)
 SAMPLES = 16
 
 
-def table(rows: Sequence[Row]) -> list[list[str]]:
+def table(rows: pd.DataFrame) -> pd.DataFrame:
     """A line for each quantity: its values, and beside them rates and memory."""
-    head = ["what grows", "values", "images/s", "GFLOP/s", "MB at once"]
+    columns = {"images_per_s": "images/s", "GFLOPs_per_s": "GFLOP/s", "memory_MB": "MB at once"}
+    digits = {"images_per_s": 3, "GFLOPs_per_s": 3, "memory_MB": 2}
     body = []
-    for work in dict.fromkeys(str(r["work"]) for r in rows):
-        own = [r for r in rows if r["work"] == work]
-        columns = [[str(r["name"]) for r in own]]
-        for name, digits in (("images_per_s", 3), ("GFLOPs_per_s", 3), ("memory_MB", 2)):
-            columns.append([f"{float(f'{r[name]:.{digits}g}'):g}" for r in own])
-        body.append([work, *(" · ".join(column) for column in columns)])
-    return [head, *body]
+    for work, own in rows.groupby("work", sort=False):
+        cells = {"what grows": str(work), "values": " · ".join(map(str, own["name"]))}
+        for name, head in columns.items():
+            cells[head] = " · ".join(f"{float(f'{v:.{digits[name]}g}'):g}" for v in own[name])
+        body.append(cells)
+    return pd.DataFrame(body)
 
 
 def works(data: Dataset, config: Config) -> dict[str, dict[str, Work]]:

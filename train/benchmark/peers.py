@@ -4,26 +4,25 @@ Each peer is built and trained as its own examples do it, in the precision that 
 also in ours. Widths are searched so that a forward pass costs as many FLOPs as ours.
 """
 
-import dataclasses
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm import linear_schedule
-from guidance.models import Models
-from guidance.sampling import Request, Sampler, draw
-from train import objectives
+from ddpm import Schedule, ddim
+from guidance.app import guides
+from guidance.app.draw import draw
+from guidance.app.models import Models
+from train.benchmark.cost import forward_flops, nearest, parameters
 from train.config import Config
 from train.data import Dataset
-from train.hardware import autocast_dtype, compile_network
-from train.loop import train_step, training_parts
+from train.objectives import unet_loss
+from train.training import Training
 from unet import UNet
+from unet.device import autocast_dtype, compile_network
 
 W = 1.0  # of the guided samples
 
@@ -42,24 +41,21 @@ def ours(data: Dataset, config: Config, name: str = "this project") -> Contender
     """This project, by the step that `python -m train` repeats."""
     device = data.images.device
     torch.manual_seed(0)
-    model = our_unet(data, config)
-    schedule = linear_schedule(config.T)
-    parts = training_parts(model, config, device, 10_000)
-    loss = objectives.unet_loss(schedule, config)
-    generator = torch.Generator(device).manual_seed(0)
-    step = train_step(loss, data, config, parts, generator)
-    network = parts["ema"].module.eval()
+    training = Training(our_unet(data, config), config, device, 10_000)
+    schedule = Schedule.from_info({"name": config.schedule, "T": config.T})
+    loss = unet_loss(schedule, config)
+    network = training.averaged.eval()
     compile_network(network, config.compile, device)
     models = Models(network, None, schedule, data.classes, {})
     dtype = autocast_dtype(config.precision, device)
 
     def sample(n: int, S: int = 50) -> Tensor:
-        c = torch.arange(n) % len(data.classes)
-        request = Request("classifier-free", 0, w=W)
-        return draw(models, request, Sampler(steps=S), c, 0, batch_size=n, dtype=dtype)
+        c, sampler = torch.arange(n) % len(data.classes), functools.partial(ddim, steps=S)
+        guide = guides.classifier_free(W)
+        return draw(models, guide, c, 0, sampler=sampler, batch_size=n, dtype=dtype)
 
     cost = forward_flops(data, our_unet(data, config))  # of one that is not compiled
-    return Contender(name, cost, _parameters(model), step, sample)
+    return Contender(name, cost, parameters(network), lambda: training.update(loss, data), sample)
 
 
 def our_unet(data: Dataset, config: Config) -> UNet:
@@ -97,9 +93,10 @@ def diffusers(data: Dataset, config: Config, precision: str, target: int) -> Con
     def call(model: Any, x: Tensor, t: Tensor, c: Tensor) -> Tensor:
         return model(x, t - 1, class_labels=c).sample
 
-    model, cost = _nearest(build, call, data, config, target)
-    noises: Any = DDPMScheduler(config.T)
-    ddim: Any = DDIMScheduler(config.T)
+    model, cost = nearest(build, call, data, config, target)
+    betas = {"linear": "linear", "cosine": "squaredcos_cap_v2"}[config.schedule]
+    noises: Any = DDPMScheduler(config.T, beta_schedule=betas)
+    sampler: Any = DDIMScheduler(config.T, beta_schedule=betas)
     ema = EMAModel(model.parameters(), decay=config.ema)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     generator = torch.Generator(device).manual_seed(0)
@@ -121,16 +118,16 @@ def diffusers(data: Dataset, config: Config, precision: str, target: int) -> Con
 
     @torch.no_grad()
     def sample(n: int) -> Tensor:
-        ddim.set_timesteps(50)
+        sampler.set_timesteps(50)
         x = torch.randn(n, channels, size, size, device=device)
         c = torch.cat([torch.full((n,), K), torch.arange(n) % K]).to(device)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            for t in ddim.timesteps:
+            for t in sampler.timesteps:
                 null, guided = model(torch.cat([x, x]), t, class_labels=c).sample.float().chunk(2)
-                x = ddim.step(null + (1 + W) * (guided - null), t, x).prev_sample
+                x = sampler.step(null + (1 + W) * (guided - null), t, x).prev_sample
         return x
 
-    return Contender(f"diffusers, {precision}", cost, _parameters(model), step, sample)
+    return Contender(f"diffusers, {precision}", cost, parameters(model), step, sample)
 
 
 def lucidrains(data: Dataset, config: Config, precision: str, target: int) -> Contender:
@@ -152,9 +149,11 @@ def lucidrains(data: Dataset, config: Config, precision: str, target: int) -> Co
     def call(model: Any, x: Tensor, t: Tensor, c: Tensor) -> Tensor:
         return model(x, t - 1, c)
 
-    model, cost = _nearest(build, call, data, config, target)
-    diffusion = GaussianDiffusion(model, image_size=size, timesteps=config.T,
-                                  sampling_timesteps=50).to(device)  # fmt: skip
+    model, cost = nearest(build, call, data, config, target)
+    diffusion = GaussianDiffusion(
+        model, image_size=size, timesteps=config.T, beta_schedule=config.schedule,
+        sampling_timesteps=50,
+    ).to(device)  # fmt: skip
     ema = EMA(diffusion, beta=0.995, update_every=10)
     optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-4, betas=(0.9, 0.99))
     generator = torch.Generator(device).manual_seed(0)
@@ -175,44 +174,4 @@ def lucidrains(data: Dataset, config: Config, precision: str, target: int) -> Co
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             return diffusion.sample(c, cond_scale=1 + W, rescaled_phi=0.0)
 
-    return Contender(f"lucidrains, {precision}", cost, _parameters(model), step, sample)
-
-
-def forward_flops(data: Dataset, call: Callable[[Tensor, Tensor, Tensor], Tensor]) -> int:
-    """FLOPs of one forward pass for one image, as torch counts them: 2 for a multiply and add."""
-    x = data.scale(data.images[:1])
-    t, c = torch.ones(1, dtype=torch.int64, device=x.device), data.labels[:1]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        call(x, t, c)
-    return int(counter.get_total_flops())
-
-
-def _nearest(
-    build: Callable[[int, tuple[int, ...]], Any],
-    call: Callable[[Any, Tensor, Tensor, Tensor], Tensor],
-    data: Dataset,
-    config: Config,
-    target: int,
-) -> tuple[Any, int]:
-    """Of all widths and multipliers, the network whose forward pass costs most nearly `target`.
-
-    ValueError if none comes within 10 %. They are counted on the meta device, which computes
-    nothing.
-    """
-    one = dataclasses.replace(data, images=data.images[:1], labels=data.labels[:1]).to("meta")
-    levels = len(config.multipliers) - 1
-    costs = {}
-    for width in range(8, 2 * config.width + 8, 8):
-        for rest in itertools.combinations_with_replacement((1, 2, 3, 4), levels):
-            with torch.device("meta"):
-                model = build(width, (1, *rest))
-                costs[width, (1, *rest)] = forward_flops(one, functools.partial(call, model))
-    best = min(costs, key=lambda shape: abs(costs[shape] - target))
-    if abs(costs[best] / target - 1) > 0.1:
-        raise ValueError(f"no peer's network costs {target} FLOPs; the nearest has {costs[best]}")
-    torch.manual_seed(0)
-    return build(*best).to(data.images.device), costs[best]
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+    return Contender(f"lucidrains, {precision}", cost, parameters(model), step, sample)

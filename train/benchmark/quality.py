@@ -1,61 +1,56 @@
 """Time to quality: training from scratch until the judge recognises what was asked for."""
 
-from collections.abc import Sequence
+import time
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from ddpm import Schedule
-from guidance.models import Models
-from guidance.sampling import Request, Sampler, draw
-from train import objectives
-from train.benchmark.clock import duration
+from ddpm import Schedule, ddim
+from guidance.app import guides
+from guidance.app.draw import draw
+from guidance.app.models import Models
+from train.benchmark.clock import Row
 from train.benchmark.peers import our_unet
 from train.config import Config
 from train.data import Dataset
-from train.experiments.results import Row
-from train.hardware import autocast_dtype
-from train.judge import accuracy
-from train.loop import train_step, training_parts
-from unet import Judge
+from train.evaluate.judge import accuracy
+from train.loop import fit
+from train.objectives import unet_loss
+from unet import Judge, UNet
+from unet.device import autocast_dtype
 
 # At equal images small batches are ahead in the first minutes: 83 % against 62 % after 43,000.
 IN_A_HURRY: dict[str, Any] = {"batch_size": 32, "ema": 0.995}
 SAMPLES, STEPS = 500, 20  # of each look: so many images at w = 1 in so many DDIM steps
 
 
-def measure(data: Dataset, config: Config, judge: Judge, looks: int) -> list[Row]:
-    """Train ε_θ for config.steps steps; have the judge look at its average `looks` times meanwhile.
+def measure(data: Dataset, config: Config, judge: Judge) -> list[Row]:
+    """Train ε_θ for config.steps steps; every config.sample_every the judge looks at its average.
 
     The seconds are those of training alone, its first steps and the compiler's included.
     """
-    device = data.images.device
     torch.manual_seed(config.seed)
     schedule = Schedule.from_info({"name": config.schedule, "T": config.T})
-    parts = training_parts(our_unet(data, config), config, device, config.steps)
-    generator = torch.Generator(device).manual_seed(config.seed)
-    step_once = train_step(objectives.unet_loss(schedule, config), data, config, parts, generator)
-    averaged = parts["ema"].module.eval()
-    models = Models(averaged, None, schedule, data.classes, {})
     c = torch.arange(len(data.classes)).repeat_interleave(SAMPLES // len(data.classes))
-    dtype = autocast_dtype(config.precision, device)
-    request, sampler = Request("classifier-free", 0, w=1.0), Sampler(steps=STEPS)
-    ends = [config.steps * (look + 1) // looks for look in range(looks)]
-    losses: list[Tensor] = []
+    dtype = autocast_dtype(config.precision, data.images.device)
+    objective, losses = unet_loss(schedule, config), list[Tensor]()
     rows: list[Row] = []
-    step, seconds = 0, 0.0
+    seconds, begin = 0.0, time.perf_counter()
 
-    def train(n: int) -> None:
-        losses.extend(step_once() for _ in range(n))
+    def loss(*arguments: Any) -> Tensor:
+        losses.append(objective(*arguments))
+        return losses[-1]
 
-    for end in tqdm(ends, desc="quality", unit="look", disable=None, leave=False):
-        losses.clear()
-        seconds += duration(partial(train, end - step), device)
-        step = end
-        x = draw(models, request, sampler, c, seed=1, dtype=dtype)
+    def look(network: UNet, step: int) -> None:
+        nonlocal seconds, begin
+        mean = float(torch.stack([value.detach() for value in losses]).mean())  # waits for it
+        seconds += time.perf_counter() - begin
+        models = Models(network, None, schedule, data.classes, {})
+        sampler = partial(ddim, steps=STEPS)
+        x = draw(models, guides.classifier_free(1.0), c, seed=1, sampler=sampler, dtype=dtype)
         rows.append(
             {
                 "preset": config.preset,
@@ -66,26 +61,28 @@ def measure(data: Dataset, config: Config, judge: Judge, looks: int) -> list[Row
                 "step": step,
                 "images": step * config.batch_size,
                 "seconds": seconds,
-                "loss": float(torch.stack(losses).mean()),
+                "loss": mean,
                 "class_accuracy": accuracy(judge, x, c),
                 "n": len(c),
             }
         )
+        losses.clear()
+        begin = time.perf_counter()
+
+    training = fit("unet", our_unet(data, config), loss, data, config, config.steps, look, run=None)
+    look(training.averaged, config.steps)
     return rows
 
 
-def table(rows: Sequence[Row]) -> list[list[str]]:
+def table(rows: pd.DataFrame) -> pd.DataFrame:
     """A line for each look: minutes of training, and what the judge recognised after them."""
-    head = ["step", "of", "images", "minutes of training", "loss, since the last look", "accuracy"]
-    body = [
-        [
-            str(r["step"]),
-            str(r["steps"]),
-            f"{r['images']:,}",
-            f"{float(r['seconds']) / 60:.1f}",
-            f"{r['loss']:.4f}",
-            f"{100 * float(r['class_accuracy']):.1f} %",
-        ]
-        for r in rows
-    ]
-    return [head, *body]
+    return pd.DataFrame(
+        {
+            "step": rows["step"].map(str),
+            "of": rows["steps"].map(str),
+            "images": rows["images"].map("{:,}".format),
+            "minutes of training": (rows["seconds"] / 60).map("{:.1f}".format),
+            "loss, since the last look": rows["loss"].map("{:.4f}".format),
+            "accuracy": (100 * rows["class_accuracy"]).map("{:.1f} %".format),
+        }
+    )

@@ -19,8 +19,6 @@ from train import ranks
 from train.evaluate.bound import print_bound
 from train.evaluate.lab import Lab, LabFlags
 from train.evaluate.metrics import NAMES
-from train.launch import join, leave  # AT THE MERGE WITH TRAIN: from train.ranks import
-from train.launch import run as command  # command, join, leave
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +62,7 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of the user's are one line on stderr and exit code 2."""
-    return command(parser(), arguments, evaluate)
+    return ranks.command(parser(), arguments, evaluate)
 
 
 def evaluate(given: argparse.Namespace) -> int:
@@ -72,7 +70,7 @@ def evaluate(given: argparse.Namespace) -> int:
     from train.evaluate.results import Results, Row  # which needs pandas
 
     flags = read(Flags, vars(given))
-    device = join(flags.device)
+    device = ranks.join(flags.device)
     lab = ranks.first(lambda: Lab(flags, device, batch_size=flags.batch_size))
     if flags.bound and not 2 <= flags.bound <= len(lab.data.test_images):
         raise ValueError(f"--bound must be 0 or 2..{len(lab.data.test_images)}, got {flags.bound}")
@@ -81,7 +79,7 @@ def evaluate(given: argparse.Namespace) -> int:
     fid = inception_distance() if flags.features == "inception" and ranks.rank() == 0 else None
     guide = classifier_free(flags.w) if flags.w else none()
     x = lab.draw(guide, c, flags.seed, sampler(flags))
-    if not leave():
+    if not ranks.leave():
         return 0
     row: Row = {
         "data": lab.data.name,
@@ -143,7 +141,7 @@ def inception_distance() -> Callable[[Lab, Tensor], float]:
     def distance(lab: Lab, x: Tensor) -> float:
         metric.to(lab.device)
         for images, real in ((lab.data.scale(lab.data.test_images), True), (x, False)):
-            for part in images.split(lab.batch_size):
+            for part in torch.split(images, lab.batch_size):
                 whole = ((part.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
                 metric.update(whole.expand(-1, 3, -1, -1).to(lab.device), real=real)
         return float(metric.compute())

@@ -7,14 +7,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import variational_bound
+from guidance.app.guides import none
 from train.evaluate.lab import Lab
 
 
 def bound_terms(lab: Lab, n: int, seed: int, variance: str) -> Tensor:
     """L_T, the sum of L_1 … L_{T−1}, and L_0 (DDPM Eq. 5) of n held-out images: (n, 3)."""
     data, schedule = lab.data, lab.models.schedule
-    images = data.scale(data.test_images[:n]).to(lab.device).split(lab.batch_size)
-    labels = data.test_labels[:n].to(lab.device).split(lab.batch_size)
+    images = torch.split(data.scale(data.test_images[:n]).to(lab.device), lab.batch_size)
+    labels = torch.split(data.test_labels[:n].to(lab.device), lab.batch_size)
     generator = torch.Generator().manual_seed(seed)
     terms = []
     with tqdm(total=schedule.T * len(images), desc=variance, leave=False, unit="pass",
@@ -23,7 +24,7 @@ def bound_terms(lab: Lab, n: int, seed: int, variance: str) -> Tensor:
 
             def eps(x_t: Tensor, t: Tensor, c: Tensor = c) -> Tensor:
                 bar.update()
-                return lab.models.unet(x_t, t, c)
+                return none()(lab.models, c)(x_t, t)
 
             parts = variational_bound(
                 schedule, eps, x_0, variance=variance, levels=data.levels, generator=generator

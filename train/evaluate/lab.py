@@ -84,11 +84,7 @@ class Lab:
             self.models, guide, c, seed, sampler=sampler, batch_size=self.batch_size,
             dtype=self.dtype, text=text, part=(ranks.rank(), ranks.world()),
         )  # fmt: skip
-        parts = [x.split(self.batch_size) for x in ranks.gather(mine)]
-        if not parts:
-            return mine
-        world, batches = len(parts), -(-len(c) // self.batch_size)
-        return torch.cat([parts[i % world][i // world] for i in range(batches)])
+        return ranks.in_order(mine, self.batch_size)
 
     @cached_property
     def test_features(self) -> Tensor:

@@ -63,15 +63,38 @@ class Results:
                 f"{self.path} has the columns {', '.join(self.rows)}, which are not those of "
                 f"this version ({', '.join(new)}); move it away"
             )
-        lines = new.to_csv(
-            index=False, header=not self._text, float_format="%.6g", na_rep="nan",
-            lineterminator="\n",
-        )  # fmt: skip
         end = "\n" if self._text and not self._text.endswith("\n") else ""
-        text = self._text + end + lines
-        with replacing(self.path) as partial:
-            partial.write_text(text, encoding="utf-8")
-        self._text, self.rows = text, _parse(text)
+        self._text += end + _lines(new, header=not self._text)
+        _write(self.path, self._text)
+        self.rows = _parse(self._text)
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """The rows of a CSV file, none if there is no file."""
+    return Results(path).rows
+
+
+def write_rows(path: Path, rows: pd.DataFrame) -> None:
+    """The rows in the place of the file's."""
+    _write(path, _lines(rows))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table as the docs have it."""
+    return str(table.to_markdown(index=False, disable_numparse=True))
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _lines(rows: pd.DataFrame, header: bool = True) -> str:
+    return str(
+        rows.to_csv(
+            index=False, header=header, float_format="%.6g", na_rep="nan", lineterminator="\n"
+        )
+    )
 
 
 def _parse(text: str) -> pd.DataFrame:

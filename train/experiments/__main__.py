@@ -11,7 +11,7 @@ from train.experiments.flags import PairFlags, SampleFlags, SweepFlags
 from unet.files import replacing
 
 # NAME is answered by train/experiments/NAME.py, which needs pandas: --help does not
-QUESTIONS = {
+EXPERIMENTS = {
     "price-of-w": "what classifier-free guidance buys and costs, over w",
     "classifier": "classifier guidance on ε(∅) and ε(c) beside classifier-free, at equal strength",
     "removal": "removing a class from unconditional sampling: constant λ, started late, "
@@ -30,8 +30,8 @@ def parser() -> Parser:
         description="One experiment: a CSV file, a plot beside it, and a table on the screen. "
         "What the CSV file holds already is not measured again.",
     )
-    names = p.add_subparsers(dest="name", required=True, metavar="|".join(QUESTIONS))
-    for name, question in QUESTIONS.items():
+    names = p.add_subparsers(dest="name", required=True, metavar="|".join(EXPERIMENTS))
+    for name, question in EXPERIMENTS.items():
         add_flags(names.add_parser(name, help=question, description=question), flags_of(name))
     return p
 
@@ -55,8 +55,7 @@ def experiment(name: str) -> Any:
 
 def answer(name: str, flags: SweepFlags) -> int:
     """Measure what the CSV file lacks, then show all of it."""
-    from train.evaluate.results import Results
-    from train.experiments.intervals import markdown
+    from train.evaluate.results import Results, markdown
     from train.experiments.sweep import last_sweep, sweep
 
     chosen, path = experiment(name), Path(flags.out) / f"{name}.csv"

@@ -87,7 +87,3 @@ def show(mean: float, low: float, high: float) -> str:
         return f"{texts[0]} ± {half:.{digits}f}"
     return f"{texts[0]} ({texts[1]}–{texts[2]})"
 
-
-def markdown(table: pd.DataFrame) -> str:
-    """The table as the docs have it."""
-    return str(table.to_markdown(index=False, disable_numparse=True))

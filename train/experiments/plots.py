@@ -1,7 +1,6 @@
 """The one style of the experiments' plots: a grid of panels, lines with bands."""
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -26,7 +25,7 @@ def grid(panels: int, columns: int, size: tuple[float, float] = (3.1, 2.5)) -> t
 
 
 def line(
-    ax: Axes, values: pd.DataFrame, colour: str, label: str, x: Iterable[float] | None = None,
+    ax: Axes, values: pd.DataFrame, colour: str, label: str, x: Any = None,
     **style: Any,
 ) -> None:  # fmt: skip
     """A line through the means over the index, or over x, with the intervals as a band."""

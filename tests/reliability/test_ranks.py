@@ -382,7 +382,7 @@ def test_what_is_wrong_is_said_once(flags, message, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-# -- the README's estimate -------------------------------------------------------------------------
+# -- the estimate of docs/training.md --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "preset", "width", "operators"), [
@@ -412,7 +412,7 @@ def test_the_estimate_follows_from_its_formula_and_the_networks(name, preset, wi
         cells.append(f"{reduce * 1e3:.2f}")
         cells.append(f"{N * step(B) / (step(B) + reduce):.{digits}f}")
         cells.append(f"{step(B) / (step(B / N) + reduce):.1f}")
-    assert f"| {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
+    assert f"| {' | '.join(cells)} |" in (ROOT / "docs/training.md").read_text()
 
 
 # -- torchrun itself -------------------------------------------------------------------------------

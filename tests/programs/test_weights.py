@@ -2,21 +2,23 @@
 
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import TINY
 
-from ddpm import Schedule, cosine_schedule
-from guidance.models import load_models
-from guidance.sampling import Request, Sampler, draw, sample
+from ddpm import Schedule, cosine_schedule, ddim
+from guidance.app import guides
+from guidance.app.draw import draw
+from guidance.app.models import load_models
 from train.data import load_data
 from unet import Judge, NoisyClassifier, UNet, load, save
 
-ROOT = Path(__file__).parents[1]
-
-TINY = {"size": 8, "width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "classes": 3}
+ROOT = Path(__file__).parents[2]
+DDIM = partial(ddim, steps=20)
 
 
 @pytest.fixture
@@ -123,16 +125,15 @@ def test_shipped_weights_are_whole_and_small(name, megabytes):
     judge, info = load(directory / "judge.safetensors")
     assert isinstance(judge, Judge) and info["data"] == models.info["data"] == name
     assert models.classes == [str(k) for k in range(10)]
-    x_T = models.noise(2, torch.Generator().manual_seed(0))
-    *_, last = sample(models, Request("classifier-free", 3, w=1.0), Sampler(steps=20), x_T)
-    assert judge(last.x).argmax(1).tolist() == [3, 3]
+    x = draw(models, guides.classifier_free(1.0), torch.tensor([3, 3]), seed=0, sampler=DDIM)
+    assert judge(x).argmax(1).tolist() == [3, 3]
 
 
 def test_the_shipped_digits_are_what_was_asked_for():
     """100 samples at w = 1. The judge is right on 99.7 % of real images; 95 allows for five misses,
     where a model that ignored its labels would get about ten right."""
     models, c = load_models(ROOT / "weights/digits"), torch.arange(10).repeat_interleave(10)
-    x = draw(models, Request("classifier-free", 0, w=1.0), Sampler(steps=20), c, seed=0)
+    x = draw(models, guides.classifier_free(1.0), c, seed=0, sampler=DDIM)
     judge, _ = load(ROOT / "weights/digits/judge.safetensors")
     assert (judge(x).argmax(1) == c).sum() >= 95
     data = load_data("digits", "")

@@ -5,11 +5,11 @@ import dataclasses
 
 import pytest
 import torch
+from train.hardware import autocast_dtype, compile_network, memory_format
 
 from train import hardware
 from train.config import PRESETS
 from train.data import load_data
-from train.hardware import autocast_dtype, compile_network, memory_format
 from train.loop import training_parts
 from unet import UNet
 

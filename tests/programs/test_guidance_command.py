@@ -2,32 +2,28 @@
 
 import subprocess
 import sys
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import perturbed
 from torch.testing import assert_close
 
 import guidance
-from ddpm import cosine_schedule, linear_schedule
+from ddpm import ancestral, cosine_schedule, ddim, linear_schedule
+from guidance import classifier_mean_shift
 from guidance.__main__ import main
-from guidance.command import run
-from guidance.models import load_models
-from guidance.pictures import save_gif
-from guidance.sampling import Request, Sampler, draw, sample
+from guidance.app import guides
+from guidance.app.draw import draw, window
+from guidance.app.flags import run
+from guidance.app.models import load_models
+from guidance.app.pictures import save_gif
 from unet import NoisyClassifier, UNet, save
 
-TINY = {"size": 8, "width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "classes": 3}
 INFO = {"schedule": linear_schedule(100).info, "data": "digits", "classes": ["ant", "bee", "cat"]}
 INFO["schedule"]["beta_T"] = 0.2
-
-
-def perturbed(kind, **kwargs):
-    torch.manual_seed(0)
-    model = kind(**{**TINY, **kwargs})
-    for p in model.parameters():
-        p.data += 0.1 * torch.randn_like(p)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +34,7 @@ def weights(tmp_path_factory):
     return path
 
 
-def guide(kind, weights, out, *flags):
+def guided(kind, weights, out, *flags):
     base = [kind, "--weights", str(weights), "--out", str(out), "--n", "4"]
     if "--steps" not in flags:
         base += ["--steps", "6"]
@@ -62,7 +58,7 @@ COMMANDS = {
 def test_every_guidance_draws_its_rows(weights, tmp_path, capsys, name):
     kind, flags, rows = COMMANDS[name]
     out = tmp_path / "deep" / "picture.png"
-    assert guide(kind, weights, out, *flags, "--gif") == 0
+    assert guided(kind, weights, out, *flags, "--gif") == 0
     printed = capsys.readouterr().out
     assert f"{out}: {rows} rows of 4 images in" in printed
     assert str(out.with_suffix(".gif")) in printed
@@ -77,48 +73,100 @@ def test_every_guidance_draws_its_rows(weights, tmp_path, capsys, name):
 def test_the_same_seed_draws_the_same_bytes(weights, tmp_path):
     flags = ["--negative", "1", "--sampler", "ancestral", "--class", "0"]
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assert guide("negative", weights, tmp_path / f"{name}.png", *flags, "--seed", seed) == 0
+        assert guided("negative", weights, tmp_path / f"{name}.png", *flags, "--seed", seed) == 0
     a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
     assert a == b != c
 
 
-def start(models, n, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return models.noise(n, generator), generator
-
-
-def final(weights, request, sampler, seed=0):
+def final(weights, guide, sampler, c=1, seed=0):
     models = load_models(weights, classifier=True)
-    *_, last = sample(models, request, sampler, *start(models, 4, seed))
-    return last.x
+    return draw(models, guide, torch.full((4,), c), seed, sampler=sampler)
 
 
-@pytest.mark.parametrize("sampler", [Sampler(steps=6), Sampler("ancestral", 6), Sampler(eta=0.7)])
-def test_rows_share_their_noise(weights, sampler):
-    """What a flag leaves as it is stays so, bit for bit: w = 0 is none, a late start is CFG."""
-    S = sampler.steps
-    plain = final(weights, Request("none", 1), sampler)
-    assert torch.equal(plain, final(weights, Request("none", 1), sampler))
-    assert torch.equal(final(weights, Request("classifier-free", 1, w=0.0), sampler), plain)
+S, T = 6, 100
+DDIM, ANCESTRAL = partial(ddim, steps=S), partial(ancestral, steps=S, variance="posterior")
+NOISY = partial(ddim, steps=S, eta=0.7)
+
+
+def negative(w=2.0, start_step=0, stop_step=None, c=2):
+    start, stop = window(T, S, start_step, stop_step)
+    return guides.negative(c, w, start=start, stop=stop)
+
+
+@pytest.mark.parametrize("sampler", [DDIM, ANCESTRAL, NOISY])
+def test_guides_share_their_noise(weights, sampler):
+    """What a guide leaves as it is stays so, bit for bit: w = 0 is none, a late start is CFG."""
+    plain = final(weights, guides.none(), sampler)
+    assert torch.equal(plain, final(weights, guides.none(), sampler))
+    assert torch.equal(final(weights, guides.classifier_free(0.0), sampler), plain)
     for scale in (0.0, 2.0):
-        guided = final(weights, Request("classifier", 1, scale=scale, conditional=True), sampler)
+        guided = final(weights, guides.classifier(scale, conditional=True), sampler)
         assert torch.equal(guided, plain) == (scale == 0)
-    free = final(weights, Request("classifier-free", 1, w=2.0), sampler)
+    free = final(weights, guides.classifier_free(2.0), sampler)
     for start, same in ((S, True), (0, False), (S // 2, False)):
-        late = final(weights, Request("negative", 1, 2, w=2.0, start_step=start), sampler)
+        late = final(weights, negative(start_step=start), sampler)
         assert torch.equal(late, free) == same
-    null = final(weights, Request("classifier", 1, scale=0.0), sampler)
-    assert torch.equal(null, final(weights, Request("none", 3), sampler))  # it guides ε(∅)
+    null = final(weights, guides.classifier(0.0), sampler)
+    assert torch.equal(null, final(weights, guides.none(), sampler, c=3))  # it guides ε(∅)
 
 
 def test_the_stop_step_reaches_the_guidance(weights):
-    sampler, S = Sampler(steps=6), 6
-    free = final(weights, Request("classifier-free", 1, w=2.0), sampler)
-    always = final(weights, Request("negative", 1, 2, w=2.0), sampler)
+    free = final(weights, guides.classifier_free(2.0), DDIM)
+    always = final(weights, guides.negative(2, 2.0), DDIM)
     for stop, same in ((0, free), (S, always), (S // 2, None)):
-        x = final(weights, Request("negative", 1, 2, w=2.0, stop_step=stop), sampler)
+        x = final(weights, negative(stop_step=stop), DDIM)
         assert torch.equal(x, free) == (same is free)
         assert torch.equal(x, always) == (same is always)
+
+
+def sheet(path, rows, n=4):
+    """The samples that a picture shows, as numbers: (R, n, 8, 8) in 0..255, from the GIF's end."""
+    with Image.open(path) as gif:
+        gif.seek(gif.n_frames - 1)
+        scale = gif.height // (rows * 9 + 1)
+        pixels = torch.from_numpy(np.array(gif.convert("L")))
+    pixels = pixels[scale // 2 :: scale, scale // 2 :: scale]
+    return torch.stack([
+        torch.stack([pixels[9 * r + 1 : 9 * r + 9, 9 * k + 1 : 9 * k + 9] for k in range(n)])
+        for r in range(rows)
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "guide", "c", "sampler"),
+    [
+        ("none", [], guides.none(), 1, DDIM),
+        ("none", ["--eta", "0.7"], guides.none(), 1, NOISY),
+        ("none", ["--sampler", "ancestral"], guides.none(), 1, ANCESTRAL),
+        ("none", ["--sampler", "ancestral", "--variance", "beta"], guides.none(), 1,
+         partial(ancestral, steps=S, variance="beta")),
+        ("classifier-free", ["--w", "3"], guides.classifier_free(3.0), 1, DDIM),
+        ("classifier", ["--scale", "2"], guides.classifier(2.0), 1, DDIM),
+        ("classifier", ["--scale", "2", "--conditional"],
+         guides.classifier(2.0, conditional=True), 1, DDIM),
+        ("negative", ["--negative", "cat", "--w", "1.5"], guides.negative(2, 1.5), 3, DDIM),
+        ("negative", ["--negative", "cat", "--start-step", "2", "--stop-step", "4", "--class", "0"],
+         negative(start_step=2, stop_step=4), 0, DDIM),
+    ],
+)  # fmt: skip
+def test_the_picture_shows_what_the_guide_draws(weights, tmp_path, kind, flags, guide, c, sampler):
+    """The other road: `draw` with the guide; an 8-bit picture agrees to half a grey level."""
+    flags = [*flags, "--class", "bee"] if kind != "negative" else flags
+    assert guided(kind, weights, tmp_path / "p.png", *flags, "--gif", "--seed", "5") == 0
+    x = final(weights, guide, sampler, c=c, seed=5).clamp(-1, 1)[:, 0]
+    shown = sheet(tmp_path / "p.gif", 1)[0].float()
+    assert (shown - 127.5 * (x + 1)).abs().max() <= 1.01
+
+
+def test_the_mean_shift_is_the_samplers(weights, tmp_path):
+    flags = ["--mean-shift", "--sampler", "ancestral", "--class", "bee", "--scale", "2"]
+    assert guided("classifier", weights, tmp_path / "p.png", *flags, "--gif") == 0
+    models = load_models(weights, classifier=True)
+    sampler = partial(ANCESTRAL, shift=classifier_mean_shift(models.log_prob(1), 2.0))
+    x = final(weights, lambda models, c: models.unet, sampler).clamp(-1, 1)[:, 0]
+    assert (sheet(tmp_path / "p.gif", 1)[0] - 127.5 * (x + 1)).abs().max() <= 1.01
+    by_eq_14 = final(weights, guides.classifier(2.0), ANCESTRAL)
+    assert not torch.equal(by_eq_14.clamp(-1, 1)[:, 0], x)
 
 
 def test_models_are_where_and_what_was_asked_for(weights):
@@ -127,70 +175,69 @@ def test_models_are_where_and_what_was_asked_for(weights):
     two = load_models(weights, device="meta", classifier=True)
     assert one.classifier is None and next(two.classifier.parameters()).is_meta
     assert one.info["data"] == "digits" and one.classes == ["ant", "bee", "cat"]
-    assert next(sample(one, Request("none", 1), Sampler(steps=2), *start(one, 4, 0))).x.is_meta
+    c = torch.ones(4, dtype=torch.int64, device="meta")
+    x_T = one.noise(4, torch.Generator().manual_seed(0))
+    assert next(ddim(one.schedule, guides.none()(one, c), x_T, 2)).x.is_meta
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_samples_of_many_classes_are_each_classs_own(weights, batch_size):
     """In the order of the labels, from the noise that one class alone would start from, however
     many at once. An ancestral sampler's noise depends on the batch; x_T does not."""
-    models, sampler, c = load_models(weights), Sampler(steps=4), torch.tensor([2, 0, 1, 1, 3, 0])
-    x = draw(models, Request("classifier-free", 0, w=1.5), sampler, c, 3, batch_size=batch_size)
+    models, c = load_models(weights), torch.tensor([2, 0, 1, 1, 3, 0])
+    free, sampler = guides.classifier_free(1.5), partial(ddim, steps=4)
+    x = draw(models, free, c, 3, sampler=sampler, batch_size=batch_size)
     assert x.shape == (6, 1, 8, 8) and x.dtype == torch.float32
+    x_T = models.noise(6, torch.Generator().manual_seed(3))
     for k in range(4):
-        request = Request("classifier-free", k, w=1.5)
-        *_, last = sample(models, request, sampler, *start(models, 6, 3))
+        *_, last = ddim(models.schedule, free(models, torch.full((6,), k)), x_T, 4)
         assert_close(x[c == k], last.x[c == k], rtol=0, atol=1e-4)
-    again = draw(models, Request("classifier-free", 0, w=1.5), sampler, c, 4)
+    again = draw(models, free, c, 4, sampler=sampler)
     assert not torch.allclose(again, x, atol=1e-2)
 
 
-def test_a_class_for_each_image_reaches_every_guidance(weights):
+def test_parts_are_what_the_whole_is_made_of(weights):
+    """Every m-th batch from the k-th on, with the x_T that it has among all."""
+    models, c, guide = load_models(weights), torch.arange(7) % 4, guides.none()
+    sampler = partial(ddim, steps=2)
+    whole = draw(models, guide, c, 3, sampler=sampler, batch_size=2).split(2)
+    for k in range(3):
+        part = draw(models, guide, c, 3, sampler=sampler, batch_size=2, part=(k, 3))
+        assert torch.equal(part, torch.cat(whole[k::3]))
+
+
+def test_a_class_for_each_image_reaches_every_guide(weights):
     """Labels of a mixed batch, positive or negative, do what they do alone."""
-    models = load_models(weights, classifier=True)
-    sampler, mixed = Sampler(steps=4), torch.tensor([0, 1, 2])
-    for request in (
-        Request("classifier", 0, scale=2.0),
-        Request("classifier", 0, scale=2.0, conditional=True),
-        Request("negative", 0, 2, w=2.0),
-        Request("none", 0),
+    models, mixed = load_models(weights, classifier=True), torch.tensor([0, 1, 2])
+    alone = lambda guide, k: draw(models, guide, torch.full((3,), k), 0, sampler=DDIM)  # noqa: E731
+    for guide in (
+        guides.classifier(2.0),
+        guides.classifier(2.0, conditional=True),
+        guides.negative(2, 2.0),
+        guides.none(),
     ):
-        x = draw(models, request, sampler, mixed, 0)
+        x = draw(models, guide, mixed, 0, sampler=DDIM)
         for k in range(3):
-            alone = draw(models, request, sampler, torch.full((3,), k), 0)
-            assert_close(x[k], alone[k], rtol=0, atol=1e-4)
-    for kind in ("negative", "posterior-negative"):
-        x_T, _ = start(models, 3, 0)
-        *_, last = sample(models, Request(kind, 3, mixed, w=2.0, scale=1.0), sampler, x_T)
+            assert_close(x[k], alone(guide, k)[k], rtol=0, atol=1e-4)
+    for guide in (partial(guides.negative, w=2.0), guides.posterior_negative):
+        x = alone(guide(mixed), 3)
         for k in range(3):
-            *_, alone = sample(models, Request(kind, 3, k, w=2.0, scale=1.0), sampler, x_T)
-            assert_close(last.x[k], alone.x[k], rtol=0, atol=1e-4)
-        assert not torch.allclose(last.x[0], alone.x[0], atol=1e-3)
-
-
-def test_mean_shift_is_another_algorithm(weights):
-    sampler = Sampler("ancestral", 6)
-    by_eq_14, by_shift, off = (
-        final(weights, Request("classifier", 1, scale=s, mean_shift=m), sampler)
-        for s, m in ((2.0, False), (2.0, True), (0.0, True))
-    )
-    assert not torch.equal(by_eq_14, by_shift) and not torch.equal(by_shift, off)
-    assert torch.equal(off, final(weights, Request("none", 3), sampler))
+            assert_close(x[k], alone(guide(k), 3)[k], rtol=0, atol=1e-4)
+        assert not torch.allclose(x[0], alone(guide(1), 3)[0], atol=1e-3)
 
 
 def test_eta_and_variance_reach_the_sampler(weights):
-    request = Request("none", 0)
-    outcomes = [
-        final(weights, request, s)
-        for s in (
-            Sampler(steps=6),
-            Sampler(steps=6, eta=0.5),
-            Sampler("ancestral", 6),
-            Sampler("ancestral", 6, variance="beta"),
-        )
-    ]
+    samplers = (DDIM, NOISY, ANCESTRAL, partial(ancestral, steps=S, variance="beta"))
+    outcomes = [final(weights, guides.none(), sampler, c=0) for sampler in samplers]
     for k, one in enumerate(outcomes):
         assert not any(torch.equal(one, other) for other in outcomes[k + 1 :])
+
+
+def test_a_guide_that_needs_a_classifier_says_so(weights):
+    models, c = load_models(weights), torch.tensor([0])
+    for guide in (guides.classifier(1.0), guides.posterior_negative(1)):
+        with pytest.raises(ValueError, match="needs a classifier"):
+            draw(models, guide, c, 0)
 
 
 @pytest.mark.parametrize(
@@ -200,39 +247,39 @@ def test_eta_and_variance_reach_the_sampler(weights):
         ("none", "--class dog", "--class must be among ant, bee, cat"),
         ("none", "--class -1", "--class must be among ant, bee, cat"),
         ("none", "--w 3", "unrecognized arguments: --w 3"),
-        ("none", "--steps 0", "steps must be an integer in 1..100 (T), got 0"),
-        ("negative", "--negative 1 --steps -5", "steps must be an integer in 1..100"),
-        ("none", "--steps 101", "steps must be an integer in 1..100 (T), got 101"),
-        ("none", "--n 0", "--n must be at least 1, got 0"),
-        ("none", "--seed -1", "--seed must lie in 0..2^63−2, got -1"),
-        ("none", "--eta nan", "eta must be a number"),
-        ("none", "--eta 99", "eta must be a number"),
+        ("none", "--steps 0", "--steps must be at least 1, got 0"),
+        ("negative", "--negative 1 --steps -5", "--steps must be at least 1, got -5"),
+        ("none", "--steps 101", "--steps must lie in 1..100 (T), got 101"),
+        ("none", "--n 0", "--n must be in 1..1000, got 0"),
+        ("none", "--seed -1", "--seed must be in 0..9223372036854775806, got -1"),
+        ("none", "--eta nan", "--eta must be a finite number"),
+        ("none", "--eta 99", "eta must keep σ_t²"),
         ("none", "--eta 1 --sampler ancestral", "--eta needs --sampler ddim"),
         ("none", "--sampler euler", "argument --sampler: invalid choice: 'euler'"),
-        ("none", "--device tpu9", "--device tpu9"),
+        ("none", "--device tpu9", "device tpu9 can't be used here"),
         ("none", "--out picture.jpg", "--out must end in .png, got picture.jpg"),
         ("classifier", "--class null", "--class must name a class for classifier guidance, got ∅"),
-        ("classifier", "--scale nan", "scale must be a finite number"),
+        ("classifier", "--scale nan", "--scale must be a finite number"),
         ("classifier", "--scale x", "argument --scale: must be numbers with commas between"),
         ("classifier", "--mean-shift", "--mean-shift needs --sampler ancestral"),
-        ("classifier-free", "--w inf", "w must be a finite number"),
+        ("classifier-free", "--w inf", "--w must be a finite number"),
         ("classifier-free", "--w 1,,2", "argument --w: must be numbers with commas between"),
         ("negative", "", "the following arguments are required: --negative"),
         ("negative", "--negative 9", "--negative must be among"),
-        ("negative", "--negative 1 --start-step 7", "--start-step must lie in 0..6"),
+        ("negative", "--negative 1 --start-step 7", "start_step must lie in 0..6"),
         ("negative", "--negative 1 --start-step x", "argument --start-step: must be integers"),
-        ("negative", "--negative 1 --stop-step 7", "--stop-step must lie in 0..6"),
+        ("negative", "--negative 1 --stop-step 7", "stop_step must lie in 0..6"),
         (
             "negative",
             "--negative 1 --start-step 4 --stop-step 3",
-            "--start-step must not come after --stop-step",
+            "start_step must not come after stop_step",
         ),
     ],
 )
 def test_bad_flags_are_one_line_and_exit_code_2(weights, tmp_path, capsys, kind, flags, message):
     out = tmp_path / "picture.png"
     try:
-        code = guide(kind, weights, out, *flags.split())
+        code = guided(kind, weights, out, *flags.split())
     except SystemExit as stop:
         code = stop.code
     error = capsys.readouterr().err
@@ -254,15 +301,15 @@ def broken(weights, tmp_path, **changes):
 
 def test_a_directory_without_what_is_needed(weights, tmp_path, capsys):
     out = tmp_path / "picture.png"
-    assert guide("none", tmp_path / "nowhere", out) == 2
-    assert "no unet.safetensors in --weights" in capsys.readouterr().err
+    assert guided("none", tmp_path / "nowhere", out) == 2
+    assert "no unet.safetensors in" in capsys.readouterr().err
     (tmp_path / "unet.safetensors").write_bytes((weights / "unet.safetensors").read_bytes())
-    assert guide("none", tmp_path, out) == 0
-    assert guide("classifier", tmp_path, out) == 2
+    assert guided("none", tmp_path, out) == 0
+    assert guided("classifier", tmp_path, out) == 2
     error = capsys.readouterr().err
     assert "no classifier.safetensors" in error and "python -m train --preset digits" in error
     (tmp_path / "unet.safetensors").write_bytes((weights / "classifier.safetensors").read_bytes())
-    assert guide("none", tmp_path, out) == 2
+    assert guided("none", tmp_path, out) == 2
     assert "holds a NoisyClassifier, not a UNet" in capsys.readouterr().err
 
 
@@ -284,7 +331,7 @@ def test_a_missing_classifier_is_named_with_the_preset_that_trains_it(tmp_path, 
     ],
 )
 def test_a_classifier_that_does_not_fit_the_network(weights, tmp_path, capsys, changes, message):
-    assert guide("classifier", broken(weights, tmp_path, **changes), tmp_path / "p.png") == 2
+    assert guided("classifier", broken(weights, tmp_path, **changes), tmp_path / "p.png") == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
 
@@ -300,7 +347,7 @@ def test_a_classifier_that_does_not_fit_the_network(weights, tmp_path, capsys, c
 )
 def test_weights_that_do_not_say_enough(tmp_path, capsys, info, message):
     save(tmp_path / "unet.safetensors", perturbed(UNet), info)
-    assert guide("none", tmp_path, tmp_path / "p.png") == 2
+    assert guided("none", tmp_path, tmp_path / "p.png") == 2
     assert message in capsys.readouterr().err
 
 
@@ -335,7 +382,6 @@ def test_every_public_name_is_there():
 
 def test_neighbouring_seeds_share_no_noise(weights):
     """The sampler's first noise under one seed is not the x_T of the next."""
-    sampler, request = Sampler("ancestral", 6, variance="beta"), Request("none", 0)
     models = load_models(weights)
     drawn = []
     for seed in (0, 1):
@@ -344,14 +390,15 @@ def test_neighbouring_seeds_share_no_noise(weights):
     for k, one in enumerate(drawn):
         for other in drawn[k + 1 :]:
             assert abs(torch.corrcoef(torch.stack([one, other]))[0, 1]) < 5 / len(one) ** 0.5
-    assert not torch.equal(*(final(weights, request, sampler, seed) for seed in (0, 1)))
+    assert not torch.equal(*(final(weights, guides.none(), ANCESTRAL, seed=s) for s in (0, 1)))
 
 
 def test_a_long_process_makes_a_short_gif(weights, tmp_path):
     out = tmp_path / "p.png"
-    assert guide("none", weights, out, "--steps", "100", "--class", "0", "--gif") == 0
+    assert guided("none", weights, out, "--steps", "100", "--class", "0", "--gif") == 0
     models = load_models(weights)
-    steps = list(sample(models, Request("none", 0), Sampler(steps=99), *start(models, 2, 0)))
+    x_T = models.noise(2, torch.Generator().manual_seed(0))
+    steps = list(ddim(models.schedule, models.unet, x_T, 99))
     save_gif(tmp_path / "odd.gif", [*steps, *steps, *steps], 1)
     for name, frames in (("p.gif", 100), ("odd.gif", 99)):
         with Image.open(tmp_path / name) as gif:

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from train.evaluate.results import read_rows
 
+from ddpm import Schedule
 from train.benchmark import __main__ as benchmark
-from train.benchmark import clock, growth, peers, quality
+from train.benchmark import clock, cost, growth, peers, quality, works
 from train.config import PRESETS
 from train.data import load_data
-from train.experiments.results import Results
 from unet import UNet, load
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 DIGITS = dataclasses.replace(
     PRESETS["digits"], width=32, blocks=1, attention=(4,), batch_size=4, precision="float32"
@@ -26,7 +27,7 @@ def test_flops_of_a_convolution_by_hand():
     """2·9·C_in·C_out for each of 8×8 pixels; torch counts a multiplication and an addition."""
     data = load_data("digits", "")
     network = torch.nn.Conv2d(1, 5, 3, padding=1)
-    assert peers.forward_flops(data, lambda x, t, c: network(x)) == 2 * 9 * 5 * 64
+    assert cost.forward_flops(data, lambda x, t, c: network(x)) == 2 * 9 * 5 * 64
 
 
 @pytest.mark.filterwarnings("ignore")  # the peer's own
@@ -98,17 +99,17 @@ def on_digits(monkeypatch):
     data = load_data("digits", "")
     monkeypatch.setattr(benchmark, "load_data", lambda name, where: data)
     monkeypatch.setitem(benchmark.PRESETS, "mnist", DIGITS)
-    monkeypatch.setattr(benchmark, "matrix_peak", lambda device: 1e12)
+    monkeypatch.setattr(benchmark, "matrix_peak", lambda device, dtype: 1e12)
     return ["--weights", str(ROOT / "weights/digits"), "--device", "cpu"]
 
 
 def test_from_end_to_end(tmp_path, capsys, monkeypatch, on_digits):
-    monkeypatch.setattr(benchmark, "_contenders", lambda d, c, compiled: [peers.ours(d, c)])
+    monkeypatch.setattr(works, "contenders", lambda d, c, compiled: [peers.ours(d, c)])
     flags = ["--rounds", "1", "--steps", "1", "--n", "2", "--out", str(tmp_path), *on_digits]
     assert benchmark.main(["training", "sampling", "guidance", *flags]) == 0
     out = capsys.readouterr().out
     assert "| training | mnist | this project | " in out and "× none |" in out
-    rows = Results(tmp_path / "benchmark-cpu.csv").rows
+    rows = read_rows(tmp_path / "benchmark-cpu.csv").to_dict("records")
     assert [row["work"] for row in rows] == ["training", "sampling"] + ["guidance"] * 4
     for row, passes in ((rows[0], 3), (rows[1], 100)):
         assert row["MFLOPs"] == pytest.approx(passes * forward_mflops(), rel=1e-5)
@@ -116,15 +117,13 @@ def test_from_end_to_end(tmp_path, capsys, monkeypatch, on_digits):
             row["MFLOPs"] * row["images_per_s"] / 1e3, rel=1e-3
         )
     assert benchmark.main(["guidance", *flags]) == 0  # in the place of the first time's
-    rows = Results(tmp_path / "benchmark-cpu.csv").rows
+    rows = read_rows(tmp_path / "benchmark-cpu.csv").to_dict("records")
     assert [row["work"] for row in rows] == ["training", "sampling"] + ["guidance"] * 4
 
 
 def forward_mflops():
     return (
-        peers.forward_flops(
-            load_data("digits", ""), peers.our_unet(load_data("digits", ""), DIGITS)
-        )
+        cost.forward_flops(load_data("digits", ""), peers.our_unet(load_data("digits", ""), DIGITS))
         / 1e6
     )
 
@@ -132,7 +131,10 @@ def forward_mflops():
 def test_growth(tmp_path, capsys, monkeypatch, on_digits):
     monkeypatch.setattr(growth, "SAMPLES", 1)
     assert benchmark.main(["growth", "--rounds", "1", "--out", str(tmp_path), *on_digits]) == 0
-    rows = {(r["work"], str(r["name"])): r for r in Results(tmp_path / "growth-cpu.csv").rows}
+    rows = {
+        (r["work"], str(r["name"])): r
+        for r in read_rows(tmp_path / "growth-cpu.csv").to_dict("records")
+    }
     assert [n for w, n in rows if w == "batch"] == ["1", "2", "4", "8", "16"]
     assert [n for w, n in rows if w == "side"] == ["4", "8", "16"]
     # Convolutions cost by the pixel, up to the embedding's share and attention, by its square.
@@ -162,8 +164,8 @@ def test_quality(tmp_path, capsys, monkeypatch, on_digits):
     monkeypatch.setattr(quality, "SAMPLES", 20)
     flags = ["--budget", "5", "--looks", "2", "--out", str(tmp_path), *on_digits]
     assert benchmark.main(["quality", *flags]) == 0
-    first, last = Results(tmp_path / "quality-cpu.csv").rows
-    assert (first["step"], last["step"], last["images"]) == (2, 5, 5 * 32)
+    first, last = read_rows(tmp_path / "quality-cpu.csv").to_dict("records")
+    assert (first["step"], last["step"], last["images"]) == (3, 5, 5 * 32)
     assert 0 < first["seconds"] < last["seconds"] and last["steps"] == 5
     assert 0 <= last["class_accuracy"] <= 1 and last["n"] == 20
     assert "| 5 | 5 | 160 | 0.0 | " in capsys.readouterr().out
@@ -173,15 +175,15 @@ def test_quality_is_judged_by_the_averaged_network(monkeypatch, on_digits):
     """Every look draws from the same network object, whose weights are the average's by then."""
     seen = []
 
-    def draw(models, request, sampler, c, **_):
+    def draw(models, guide, c, **_):
         seen.append([p.clone() for p in models.unet.parameters()])
-        assert not models.unet.training and request.w == 1.0
+        assert not models.unet.training
         return torch.zeros(len(c), 1, 8, 8)
 
     monkeypatch.setattr(quality, "draw", draw)
     judge, _ = load(ROOT / "weights/digits/judge.safetensors")
-    config = dataclasses.replace(DIGITS, steps=4)
-    quality.measure(load_data("digits", ""), config, judge, 2)
+    config = dataclasses.replace(DIGITS, steps=4, sample_every=2)
+    quality.measure(load_data("digits", ""), config, judge)
     assert len(seen) == 2
     assert any(not torch.equal(a, b) for a, b in zip(*seen, strict=True))
 
@@ -189,11 +191,41 @@ def test_quality_is_judged_by_the_averaged_network(monkeypatch, on_digits):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["training", "--rounds", "0"], "--rounds must be at least 1, got 0"),
-        (["training", "--threads", "-1"], "--threads must be at least 0 and at most 1024, got -1"),
+        (["training", "--rounds", "0"], "--rounds must be in 1..1000000, got 0"),
+        (["training", "--threads", "-1"], "--threads must be in 0..1024, got -1"),
         (["quality", "--budget", "3"], "--looks must be at most --budget = 3, got 10"),
     ],
 )
 def test_bad_flags(flags, message, capsys):
     assert benchmark.main(flags) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_peers_noise_is_the_configurations(schedule, monkeypatch):
+    """A contender that trains on another schedule does not do the same work."""
+    diffusers = pytest.importorskip("diffusers")
+    asked = []
+    original = diffusers.DDPMScheduler.add_noise
+    monkeypatch.setattr(
+        diffusers.DDPMScheduler,
+        "add_noise",
+        lambda self, *a: asked.append(self.alphas_cumprod) or original(self, *a),
+    )
+    config = dataclasses.replace(DIGITS, schedule=schedule)
+    data = load_data("digits", "")
+    peers.diffusers(data, config, "float32", peers.ours(data, config).flops).step()
+    ours = Schedule.from_info({"name": schedule, "T": config.T}).alpha_bar[1:]
+    assert torch.allclose(asked[0].double(), ours, rtol=0, atol=1e-4)
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_a_line(monkeypatch, capsys):
+    def missing(*_):
+        raise ImportError("No module named 'diffusers'")
+
+    missing.__name__ = "diffusers"
+    monkeypatch.setattr(peers, "diffusers", missing)
+    monkeypatch.setattr(peers, "lucidrains", lambda *a: peers.ours(*a[:2]))
+    found = works.contenders(load_data("digits", ""), DIGITS, compiled=False)
+    assert len(found) == 3  # ours, and the other peer in two precisions
+    assert "without diffusers: No module named 'diffusers'" in capsys.readouterr().out

@@ -1,0 +1,256 @@
+"""The training loop on the smallest model, and what one step of it changes."""
+
+import copy
+import itertools
+import os
+import signal
+import traceback
+
+import pytest
+import torch
+from helpers import Line, at_call, ctrl_c, line_config, line_data, line_loss, log
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ddpm import cosine_schedule
+from train.config import Config
+from train.data import load_data
+from train.loop import Diverged, Interrupted, fit
+from train.objectives import new_networks, phases
+from train.training import Training, learning_rate
+
+CPU = torch.device("cpu")
+
+
+def fitted(run=None, loss=line_loss, steps=40, look=None, model=None, **changes):
+    return fit(
+        "x", model or Line(), loss, line_data(), line_config(**changes), steps, look, run=run
+    )
+
+
+def saved(run):
+    return torch.load(run / "x.state", weights_only=True)
+
+
+# -- one step --------------------------------------------------------------------------------------
+
+
+def test_a_step_is_adamw_on_the_clipped_gradient(tmp_path):
+    """Three steps by hand from the gradients: Loshchilov & Hutter 2019, Alg. 2, in float64."""
+    raw, gradients = [], []
+
+    def loss(model, *arguments):
+        value = line_loss(model, *arguments)
+        raw.append(model.a.item())
+        gradients.append(torch.autograd.grad(value, model.a, retain_graph=True)[0].item())
+        return value
+
+    training = fitted(loss=loss, steps=3, grad_clip=0.5, weight_decay=0.2, lr=0.1)
+    raw.append(training.model.a.item())
+    a, m, v = 0.0, 0.0, 0.0
+    for n, g in enumerate(gradients, start=1):
+        assert abs(g) > 0.5
+        g = g * 0.5 / (abs(g) + 1e-6)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        lr = 0.1 * learning_rate(n - 1, 3, 2)
+        a -= lr * 0.2 * a
+        a -= lr * (m / (1 - 0.9**n)) / ((v / (1 - 0.999**n)) ** 0.5 + 1e-8)
+        assert_close(raw[n], a, rtol=1e-5, atol=0)
+
+
+def test_the_average_is_the_exponential_one():
+    """EMA with decay min(ema, (1+n)/(10+n)): followed by hand from the raw weight of every step."""
+    raw = []
+
+    def loss(model, *arguments):
+        raw.append(model.a.item())
+        return line_loss(model, *arguments)
+
+    training = fitted(loss=loss, ema=0.8)
+    raw = [*raw[1:], training.model.a.item()]  # after each step
+    expected = raw[0]  # the first update copies
+    for n, value in enumerate(raw[1:], start=1):
+        decay = min(0.8, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * value
+    assert_close(training.averaged.a.item(), expected, rtol=1e-5, atol=0)
+
+
+def test_gradients_are_clipped():
+    """One step of Adam forgets the scale of a gradient, so we look at the norm itself."""
+    norms = []
+
+    class Steep(Line):
+        def forward(self, x):
+            return 1e4 * self.a * x
+
+    def loss(model, *arguments):
+        if model.a.grad is not None:
+            norms.append(model.a.grad.norm().item())
+        return line_loss(model, *arguments)
+
+    # the step clears the gradient before its backward pass: look at the one of the step before
+    fitted(loss=loss, steps=10, model=Steep(), grad_clip=0.5)
+    assert len(norms) == 9 and max(norms) <= 0.5 * 1.0001 and max(norms) > 0.4
+
+
+class NoReading(TorchDispatchMode):
+    """Refuses what a GPU would have to be waited for: a number fetched from a tensor."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._local_scalar_dense.default:
+            looks = any(f.filename.endswith("checks.py") for f in traceback.extract_stack())
+            assert looks, "a step reads a number from the device"  # they look on a CPU alone
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("phase", ["unet", "classifier", "judge"])
+def test_a_step_waits_for_nothing(phase):
+    config = Config(width=8, blocks=1, batch_size=4, judge_width=4)
+    data, schedule = load_data("digits", ""), cosine_schedule()
+    for name, network, loss, _ in phases(*new_networks(config, data), config, data, schedule):
+        if name == phase:
+            training = Training(network, config, CPU, 10)
+            training.update(loss, data)
+            with NoReading():
+                training.update(loss, data)
+            assert training.step == training.count == 2
+
+
+def test_the_learning_rate_rises_and_falls():
+    rates = [learning_rate(step, 100, 10) for step in range(101)]
+    assert rates[0] == 0.1 and rates[9] == 1.0 and max(rates) == 1.0
+    assert rates[100] == 0.0 and rates[55] == pytest.approx(0.5)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+    assert learning_rate(0, 1, 0) == 1.0
+
+
+def test_a_state_dict_holds_all_that_the_next_step_depends_on():
+    """Two trainings end alike from it, with dropout's stream and ours moved on in between."""
+
+    def loss(model, x, c, generator):
+        noise = torch.rand(x.shape, generator=generator) * torch.rand(())  # ours, and dropout's
+        return (model(x) - noise).square().mean()
+
+    torch.manual_seed(1)
+    one, two = (Training(Line(), line_config(), CPU, 20) for _ in range(2))
+    for _ in range(5):
+        one.update(loss, line_data())
+    state = copy.deepcopy(one.state_dict())
+    for _ in range(5):
+        one.update(loss, line_data())
+    two.load_state_dict(state)
+    assert two.step == two.count == 5
+    for _ in range(5):
+        two.update(loss, line_data())
+    for a, b in ((one.model, two.model), (one.averaged, two.averaged)):
+        assert torch.equal(a.a, b.a)
+    assert torch.equal(one.total, two.total) and one.mean_loss() == two.mean_loss()
+    assert one.scheduler.get_last_lr() == two.scheduler.get_last_lr()
+
+
+# -- the loop --------------------------------------------------------------------------------------
+
+
+def test_without_a_directory_nothing_is_written_or_shown(tmp_path, monkeypatch, capsys):
+    """And it is the same training, whose Ctrl-C is Python's own."""
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGINT)
+
+    def loss(*arguments):
+        assert signal.getsignal(signal.SIGINT) is handler
+        return line_loss(*arguments)
+
+    training = fitted(loss=loss)
+    assert not list(tmp_path.iterdir()) and capsys.readouterr() == ("", "")
+    written = fitted(tmp_path)
+    for a, b in ((training.model, written.model), (training.averaged, written.averaged)):
+        assert torch.equal(a.a, b.a) and not a.training and not b.training
+    with pytest.raises(KeyboardInterrupt):
+        fitted(loss=at_call(3, ctrl_c))
+
+
+def test_the_log_and_the_running_loss(tmp_path):
+    seen = []
+
+    def loss(*arguments):
+        seen.append(line_loss(*arguments))
+        return seen[-1]
+
+    training = fitted(tmp_path, loss, 10, log_every=4)
+    assert [e["step"] for e in log(tmp_path)] == [4, 8, 10]
+    for entry, part in zip(log(tmp_path), (seen[:4], seen[4:8], seen[8:]), strict=True):
+        assert entry["loss"] == pytest.approx(torch.stack(part).mean().item())
+        assert entry["lr"] == pytest.approx(0.1 * learning_rate(entry["step"], 10, 2))
+    assert training.count == 0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_state(tmp_path, bad):
+    loss = at_call(10, lambda value: value * bad)
+    with pytest.raises(Diverged, match=r"not finite before step 12 \((nan|inf)\); the last good"):
+        fitted(tmp_path, loss)
+    assert saved(tmp_path)["step"] == 8 and torch.isfinite(saved(tmp_path)["model"]["a"]).all()
+    assert sorted(p.name for p in tmp_path.glob("*.state*")) == ["x.state", "x.state.previous"]
+    with pytest.raises(Diverged, match=r"before step 12 \((nan|inf)\)\. A new run"):
+        fitted(loss=at_call(10, lambda value: value * bad))
+
+
+def test_an_infinite_gradient_under_a_finite_loss_is_seen(tmp_path):
+    """Clipping turns it into NaN weights, and the last state must not hold them."""
+
+    class Cliff(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * float("inf")
+
+    with pytest.raises(Diverged, match="gradient is not finite before step 8"):
+        fitted(tmp_path, at_call(8, Cliff.apply))
+    assert saved(tmp_path)["step"] == 4 and torch.isfinite(saved(tmp_path)["model"]["a"]).all()
+
+
+def test_the_log_is_right_when_its_interval_changes_on_resume(tmp_path):
+    def constant(*arguments):
+        return line_loss(*arguments) * 0 + 1.0
+
+    with pytest.raises(Interrupted):
+        fitted(tmp_path, at_call(7, ctrl_c, constant), 20, log_every=10)
+    fitted(tmp_path, constant, 20, log_every=2)
+    lines = log(tmp_path)
+    assert [e["step"] for e in lines] == [8, 10, 12, 14, 16, 18, 20]
+    assert [e["loss"] for e in lines] == [1.0] * 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_after_the_step_at_hand(tmp_path, number):
+    def loss(*arguments):
+        os.kill(os.getpid(), number)
+        return line_loss(*arguments)
+
+    handler = signal.getsignal(number)
+    with pytest.raises(Interrupted):
+        fitted(tmp_path, loss)
+    assert saved(tmp_path)["step"] == 1 and signal.getsignal(number) is handler
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path, at_call(1, lambda value: ctrl_c(ctrl_c(value))))
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_look_is_at_the_averaged_weights(tmp_path):
+    seen = []
+
+    def look(model, step):
+        assert not model.training
+        seen.append((step, type(model), model.a.item()))
+
+    training = fitted(tmp_path, steps=12, look=look)
+    assert [s[:2] for s in seen] == [(4, Line), (8, Line)]
+    assert seen[0][2] != seen[1][2] != training.averaged.a.item()
+    assert saved(tmp_path)["averaged"]["a"].item() == training.averaged.a.item()

@@ -1,0 +1,100 @@
+"""The works that have peers: training and sampling at equal FLOPs, and our own guidances."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import torch
+
+from guidance.app import guides
+from guidance.app.draw import draw
+from guidance.app.guides import Guide
+from guidance.app.models import Models, load_models
+from train.benchmark import peers
+from train.benchmark.clock import Work
+from train.config import Config
+from train.data import Dataset
+from unet.device import autocast_dtype
+
+GUIDANCES: dict[str, Guide] = {
+    "none": guides.none(),
+    "classifier, on ε(c)": guides.classifier(1.0, conditional=True),
+    "classifier-free": guides.classifier_free(1.0),
+    "negative": guides.negative(1, 1.0),
+}
+
+
+def training(contenders: list[peers.Contender], steps: int, batch_size: int) -> dict[str, Work]:
+    """So many training steps of each contender: a forward pass costs a third of one."""
+    return {
+        c.name: Work(
+            functools.partial(_repeat, c.step, steps), steps * batch_size, 3 * c.flops, c.parameters
+        )
+        for c in contenders
+    }
+
+
+def sampling(contenders: list[peers.Contender], n: int) -> dict[str, Work]:
+    """n guided samples of each contender, in 50 steps of two passes."""
+    return {c.name: Work(functools.partial(c.sample, n), n, 100 * c.flops) for c in contenders}
+
+
+def guidance(weights: str, n: int, device: torch.device) -> dict[str, Work]:
+    """n samples by each of our guidances, with trained networks."""
+    models = load_models(weights, classifier=True, device=device)
+    return {
+        name: Work(functools.partial(_guided, models, guide, n), n)
+        for name, guide in GUIDANCES.items()
+    }
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line for each row: rate with its spread over the rounds, and ours against it, per FLOP."""
+    counted = rows["MFLOPs"] > 0
+
+    def text(values: Any, shape: str) -> Any:
+        return values.map(shape.format).where(counted, "")
+
+    rates = ("{:.3g} ({:.3g}–{:.3g})".format(*r) for r in
+             zip(rows["images_per_s"], rows["lowest"], rows["highest"], strict=True))  # fmt: skip
+    against = rows["work"].map(lambda work: "none" if work == "guidance" else "as fast")
+    return pd.DataFrame(
+        {
+            "work": rows["work"],
+            "preset": rows["preset"],
+            "who": rows["name"],
+            "MFLOPs": text(rows["MFLOPs"], "{:.0f}"),
+            "images/s (range)": list(rates),
+            "GFLOP/s": text(rows["GFLOPs_per_s"], "{:.0f}"),
+            "of peak": text(100 * rows["GFLOPs_per_s"] / rows["peak_GFLOPs_per_s"], "{:.0f} %"),
+            "MB": rows["memory_MB"].map("{:.0f}".format),
+            "ours is": rows["ratio"].map("{:.2f} × ".format) + against,
+        }
+    )
+
+
+def _repeat(step: Callable[[], Any], times: int) -> None:
+    for _ in range(times):
+        step()
+
+
+def _guided(models: Models, guide: Guide, n: int) -> None:
+    c = torch.arange(n) % models.K
+    dtype = autocast_dtype("auto", next(models.unet.parameters()).device)
+    draw(models, guide, c, 0, batch_size=n, dtype=dtype)
+
+
+def contenders(data: Dataset, config: Config, *, compiled: bool) -> list[peers.Contender]:
+    """Ours, and the peers that are installed."""
+    found = [peers.ours(data, config)]
+    if compiled:
+        on = dataclasses.replace(config, compile="on")
+        found.append(peers.ours(data, on, "this project, compiled"))
+    for peer in (peers.diffusers, peers.lucidrains):
+        try:
+            found += [peer(data, config, p, found[0].flops) for p in ("float32", "auto")]
+        except ImportError as error:
+            print(f"without {peer.__name__}: {error}; pip install 'ddpm-guidance[bench]'")
+    return found
