@@ -110,7 +110,7 @@ def diversity(features: Features, c: Classes) -> float:
 
     0 is one picture a class; what real images have is the measure. NaN if no class has two.
     """
-    classes = [features[c == k].double() for k in c.unique()]
+    classes = [features[c == k].double() for k in torch.unique(c)]
     means = [torch.pdist(members).mean() for members in classes if len(members) > 1]
     return float(torch.stack(means).mean()) if means else float("nan")
 

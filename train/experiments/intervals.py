@@ -86,4 +86,3 @@ def show(mean: float, low: float, high: float) -> str:
     if math.isclose(low + half, mean, abs_tol=1e-9):
         return f"{texts[0]} ± {half:.{digits}f}"
     return f"{texts[0]} ({texts[1]}–{texts[2]})"
-
