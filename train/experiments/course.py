@@ -1,58 +1,75 @@
 """What goes on inside the steps: NegPrompt's delayed effect, neutralisation and inducing effect."""
 
-import argparse
-import math
-from collections.abc import Sequence
+from typing import Any
 
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from train.experiments.plots import COLOURS, Summary, grid, line
-from train.experiments.results import Row
+from train.evaluate.lab import Lab
+from train.evaluate.results import Row
+from train.experiments.intervals import cells, over_images
+from train.experiments.plots import COLOURS, grid, line
+from train.experiments.sweep import Experiment
 from train.experiments.timing import make_case, run
-from train.lab import Lab
 
-MEASURES = (
-    "norm_negative",
-    "norm_positive",
-    "ratio",
-    "cosine",
-    "p_negative",
-    "p_positive",
-    "projection",
-    "induced",  # D^(t): the projection, less that of the run without the negative class
-)
-
-
-def jobs(args: argparse.Namespace) -> list[Row]:
-    """Both groups with every seed."""
-    return [{"group": g, "seed": s} for g in ("pair", "present") for s in range(args.seeds)]
+PULL = "‖ε%s − ε_∅‖"
+SEEN = "p_φ(c%s|x_t)"
+CURVES = {  # panel: (group, run, column, label) of its lines
+    "pull of two classes p₊ and p₋": (
+        ("pair", "plain", "norm_positive", PULL % "₊"),
+        ("pair", "plain", "norm_negative", PULL % "₋"),
+        ("pair", "negative", "norm_negative", PULL % "₋" + ", run with p₋"),
+    ),
+    "ratio " + PULL % "₋" + " / " + PULL % "₊": (
+        ("pair", "plain", "ratio", "run without p₋"),
+        ("pair", "negative", "ratio", "run with p₋"),
+    ),
+    "cosine of ε₊ − ε_∅ and ε₋ − ε_∅": (
+        ("pair", "plain", "cosine", "run without p₋"),
+        ("pair", "negative", "cosine", "run with p₋"),
+    ),
+    "what the noisy classifier sees in x_t": (
+        ("pair", "plain", "p_positive", SEEN % "₊" + ", p₊ a class"),
+        ("pair", "plain", "p_negative", SEEN % "₋" + ", p₊ a class"),
+        ("present", "plain", "p_negative", SEEN % "₋" + ", p₊ = ∅, picture of p₋"),
+        ("present", "negative", "p_negative", "the same, run with p₋"),
+    ),
+    "pull of p₋: p₊ = ∅, picture of p₋": (
+        ("present", "plain", "norm_negative", PULL % "₋" + ", run without p₋"),
+        ("present", "negative", "norm_negative", PULL % "₋" + ", run with p₋"),
+    ),
+    "inducing effect D^(t)": (
+        ("pair", "negative", "induced", "p₊ a class"),
+        ("present", "negative", "induced", "p₊ = ∅, picture of p₋"),
+    ),
+}
 
 
 @torch.no_grad()
-def measure(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
+def measure(lab: Lab, group: str, seed: int, flags: Any) -> list[Row]:
     """A row for each run, without the negative class and with it, and for each step."""
-    case = make_case(lab, str(job["group"]), args.n, args.steps, int(job["seed"]))
+    case = make_case(lab, group, flags.n, flags.steps, seed)
     c, negative = case.c.to(lab.device), case.negative.to(lab.device)
     runs = {"plain": case.states, "negative": run(lab, case.guided, case.states[0], case.visited)}
     rows: list[Row] = []
     plain: list[Tensor] = []  # of each step, the projection in the plain run, (n,)
     for name, states in runs.items():
         for k, (x, t) in enumerate(zip(states, case.visited, strict=False)):
-            values = _at(lab, x, torch.full((len(x),), t, device=x.device), c, negative)
+            values = predictions(lab, x, torch.full((len(x),), t, device=x.device), c, negative)
             if name == "plain":
                 plain.append(values["projection"])
+            # D^(t): the projection, less that of the run without the negative class
             values["induced"] = values["projection"] - plain[k]
             row: Row = {"run": name, "step": k, "t": t}
-            for key in MEASURES:
-                row[key] = float(values[key].mean())
-                row[f"{key}_sd"] = float(values[key].std())
+            for key, value in values.items():
+                row |= {key: float(value.mean()), f"{key}_sd": float(value.std())}
             rows.append(row)
     return rows
 
 
-def _at(lab: Lab, x: Tensor, t: Tensor, c: Tensor, negative: Tensor) -> dict[str, Tensor]:
+def predictions(lab: Lab, x: Tensor, t: Tensor, c: Tensor, negative: Tensor) -> dict[str, Tensor]:
     """What the three predictions and the noisy classifier say of x_t, a number for each image.
 
     In float32, whatever the runs were made in: at large t the predictions differ by less than
@@ -79,69 +96,33 @@ def _at(lab: Lab, x: Tensor, t: Tensor, c: Tensor, negative: Tensor) -> dict[str
     return values
 
 
-def _course(rows: Sequence[Row], group: str, which: str, column: str) -> dict[int, Summary]:
-    """Step -> mean over the images of all seeds, and half its 95 % interval."""
-    found = {}
-    for k in sorted({int(row["step"]) for row in rows}):
-        some = [r for r in rows if (r["group"], r["run"], r["step"]) == (group, which, k)]
-        if not some:  # the sweep has not come to it yet
-            return {int(row["step"]): Summary(math.nan) for row in rows}
-        n = sum(int(r["n"]) for r in some)
-        mean = sum(float(r[column]) for r in some) / len(some)
-        variance = sum(float(r[f"{column}_sd"]) ** 2 for r in some) / len(some)
-        found[k] = Summary.around(mean, 1.96 * (variance / n) ** 0.5)
-    return found
+def curve(rows: pd.DataFrame, group: str, which: str, column: str) -> pd.DataFrame:
+    """Mean and interval over the images of all seeds, for every step; NaN where nothing is yet."""
+    chosen = rows[(rows["group"] == group) & (rows["run"] == which)]
+    steps = sorted(rows["step"].unique())
+    return over_images(chosen.groupby("step"), column).reindex(steps)
 
 
-PULL = "‖ε%s − ε_∅‖"
-SEEN = "p_φ(c%s|x_t)"
-CURVES = (  # panel, then (group, run, column, label) of its lines
-    (
-        "pull of two classes p₊ and p₋",
-        (
-            ("pair", "plain", "norm_positive", PULL % "₊"),
-            ("pair", "plain", "norm_negative", PULL % "₋"),
-            ("pair", "negative", "norm_negative", PULL % "₋" + ", run with p₋"),
-        ),
-    ),
-    (
-        "ratio " + PULL % "₋" + " / " + PULL % "₊",
-        (
-            ("pair", "plain", "ratio", "run without p₋"),
-            ("pair", "negative", "ratio", "run with p₋"),
-        ),
-    ),
-    (
-        "cosine of ε₊ − ε_∅ and ε₋ − ε_∅",
-        (
-            ("pair", "plain", "cosine", "run without p₋"),
-            ("pair", "negative", "cosine", "run with p₋"),
-        ),
-    ),
-    (
-        "what the noisy classifier sees in x_t",
-        (
-            ("pair", "plain", "p_positive", SEEN % "₊" + ", p₊ a class"),
-            ("pair", "plain", "p_negative", SEEN % "₋" + ", p₊ a class"),
-            ("present", "plain", "p_negative", SEEN % "₋" + ", p₊ = ∅, picture of p₋"),
-            ("present", "negative", "p_negative", "the same, run with p₋"),
-        ),
-    ),
-    (
-        "pull of p₋: p₊ = ∅, picture of p₋",
-        (
-            ("present", "plain", "norm_negative", PULL % "₋" + ", run without p₋"),
-            ("present", "negative", "norm_negative", PULL % "₋" + ", run with p₋"),
-        ),
-    ),
-    (
-        "inducing effect D^(t)",
-        (
-            ("pair", "negative", "induced", "p₊ a class"),
-            ("present", "negative", "induced", "p₊ = ∅, picture of p₋"),
-        ),
-    ),
-)
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every fifth step of every curve in the plot."""
+    lines = []
+    for title, curves in CURVES.items():
+        for *key, label in curves:
+            values = cells(pd.concat({"x": curve(rows, *key)}, axis=1))["x"]
+            steps = {f"step {k}": text for k, text in values.items() if k % 5 == 0}
+            lines.append({"quantity": title, "of": label.replace("|", "\\|"), **steps})
+    return pd.DataFrame(lines)
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    """Each quantity over the steps."""
+    figure, axes = grid(len(CURVES), 3, (4.2, 3.1))
+    for ax, (title, curves) in zip(axes, CURVES.items(), strict=True):
+        for (*key, label), colour in zip(curves, COLOURS, strict=False):
+            line(ax, curve(rows, *key), colour, _set(label), markersize=0)
+        ax.set(xlabel="step", title=_set(title))
+        ax.legend(fontsize=6.5, framealpha=0.6)
+    return figure
 
 
 def _set(text: str) -> str:
@@ -158,24 +139,7 @@ def _set(text: str) -> str:
     return text
 
 
-def plot(rows: Sequence[Row]) -> Figure:
-    """Each quantity over the steps."""
-    figure, axes = grid(len(CURVES), 3, (4.2, 3.1))
-    for ax, (title, curves) in zip(axes, CURVES, strict=True):
-        for (group, which, column, label), colour in zip(curves, COLOURS, strict=False):
-            values = _course(rows, group, which, column)
-            line(ax, values, list(values.values()), colour, _set(label), markersize=0)
-        ax.set(xlabel="step", title=_set(title))
-        ax.legend(fontsize=6.5, framealpha=0.6)
-    return figure
-
-
-def table(rows: Sequence[Row]) -> list[list[str]]:
-    """Every fifth step of every curve in the plot."""
-    steps = [k for k in sorted({int(row["step"]) for row in rows}) if k % 5 == 0]
-    body = []
-    for title, curves in CURVES:
-        for group, which, column, label in curves:
-            values = _course(rows, group, which, column)
-            body.append([title, label.replace("|", "\\|"), *(str(values[k]) for k in steps)])
-    return [["quantity", "of", *(f"step {k}" for k in steps)], *body]
+EXPERIMENT = Experiment(
+    ("group",), lambda flags: {group: group for group in ("pair", "present")}, measure, table,
+    plot, classifier=True,
+)  # fmt: skip

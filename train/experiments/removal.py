@@ -1,23 +1,31 @@
 """Remove a class from unconditional sampling: DNG's protocol, one class after the other."""
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import pandas as pd
 import torch
-from guidance.sampling import Request, Sampler
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from train import metrics
-from train.experiments.plots import COLOURS, Summary, grid, summary
-from train.experiments.results import Row
-from train.judge import ask
-from train.lab import Lab
+from ddpm import ddim
+from guidance.app.draw import window
+from guidance.app.guides import Guide, negative, none, posterior_negative
+from train.evaluate import metrics
+from train.evaluate.judge import ask
+from train.evaluate.lab import Lab
+from train.evaluate.results import Row
+from train.experiments.intervals import cells, student, wilson
+from train.experiments.plots import COLOURS, grid
+from train.experiments.sweep import Experiment
 
-# λ of each method; "late" starts after 40 % of the steps
-LAMBDAS = {
-    "constant λ": (0.25, 0.5, 1, 2),
-    "constant λ, late": (0.5, 1, 2, 4),
-    "λ_0·p/(1 − p)": (0.5, 1, 2, 4),
+Removal = Callable[[int, int], Guide]
+"""removal(c₋, start) -> guide; start is the t after 40 % of the steps."""
+METHODS: dict[str, tuple[Callable[[float], Removal], tuple[float, ...]]] = {  # with each one's λ
+    "constant λ": (lambda v: lambda k, t: negative(k, v), (0.25, 0.5, 1, 2)),
+    "constant λ, late": (lambda v: lambda k, t: negative(k, v, start=t), (0.5, 1, 2, 4)),
+    "λ_0·p/(1 − p)": (lambda v: lambda k, t: posterior_negative(k, v), (0.5, 1, 2, 4)),
 }
 MEASURES = {
     "share": "share of the removed class (%)",
@@ -26,106 +34,100 @@ MEASURES = {
 }
 
 
-def jobs(args: argparse.Namespace) -> list[Row]:
-    """No guidance at all, then each method over its λ; a job does all ten classes.
-
-    ValueError for a single sample, which has no distance to anything.
-    """
-    if args.n < 2:
-        raise ValueError(f"--n must be at least 2, got {args.n}")
-    settings = [("none", 0.0), *((m, v) for m, values in LAMBDAS.items() for v in values)]
-    return [{"method": m, "lambda": v, "seed": s} for s in range(args.seeds) for m, v in settings]
+def removals(flags: Any) -> dict[tuple[str, float], Removal | None]:
+    """No guidance at all, then each method over its λ. ValueError for n = 1: it has no distance."""
+    if flags.n < 2:
+        raise ValueError(f"--n must be at least 2, got {flags.n}")
+    every = {(name, v): method(v) for name, (method, values) in METHODS.items() for v in values}
+    return {("none", 0): None, **every}
 
 
-def measure(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
+def measure(lab: Lab, removal: Removal | None, seed: int, flags: Any) -> list[Row]:
     """n samples with each class removed: one row a class."""
-    seed, method, value = int(job["seed"]), str(job["method"]), float(job["lambda"])
-    sampler, null = Sampler(steps=args.steps), torch.full((args.n,), lab.K)
-    late = round(0.4 * args.steps)
-    rows: list[Row] = []
-    x = lab.draw(Request("none", lab.K), sampler, null, seed) if method == "none" else None
-    for removed in range(lab.K):
-        request = {
-            "none": None,
-            "constant λ": Request("negative", lab.K, removed, value),
-            "constant λ, late": Request("negative", lab.K, removed, value, start_step=late),
-            "λ_0·p/(1 − p)": Request("posterior-negative", lab.K, removed, scale=value),
-        }[method]
-        if request is not None:
-            x = lab.draw(request, sampler, null, seed, f"without {lab.models.classes[removed]}")
+    most = len(lab.data.test_labels) - int(torch.bincount(lab.data.test_labels).max())
+    if flags.n > most:
+        raise ValueError(f"--n must be at most {most}, the real test images without a class")
+    late, _ = window(lab.models.schedule.T, flags.steps, round(0.4 * flags.steps))
+    null, rows = torch.full((flags.n,), lab.K), []
+    draw = partial(lab.draw, c=null, seed=seed, sampler=partial(ddim, steps=flags.steps))
+    plain = draw(none()) if removal is None else None
+    for removed, name in enumerate(lab.models.classes):
+        x = draw(removal(removed, late), text=f"without {name}") if removal else plain
         assert x is not None
-        rows.append({"removed": removed, **_measured(lab, x, removed, seed)})
+        rows.append(one_class(lab, x, removed, seed))
     return rows
 
 
-def _measured(lab: Lab, x: torch.Tensor, removed: int, seed: int) -> Row:
+def one_class(lab: Lab, x: Tensor, removed: int, seed: int) -> Row:
+    """Samples x beside real images without the class, and as many of those that are held out."""
     features, logits = ask(lab.judge, x)
-    classes = logits.argmax(1)
-    kept = torch.tensor([k for k in range(lab.K) if k != removed])
-    real = lab.train[torch.isin(lab.data.labels, kept)]
-    held_out = lab.test[torch.isin(lab.data.test_labels, kept)]
+    real = lab.train_features[lab.data.labels != removed]
+    held_out = lab.test_features[lab.data.test_labels != removed]
     generator = torch.Generator().manual_seed(seed)
-    if len(x) > len(held_out):
-        raise ValueError(
-            f"--n must be at most {len(held_out)}, the real test images without a class"
-        )
-    some = held_out[torch.randperm(len(held_out), generator=generator)[: len(x)]]
-    judged = lab.judge.logits(some.to(lab.device)).argmax(1).cpu()
+    as_many = held_out[torch.randperm(len(held_out), generator=generator)[: len(x)]]
+    classes = logits.argmax(1)
     return {
+        "removed": removed,
         "share": 100 * float((classes == removed).double().mean()),
         "kl": metrics.kl_to_uniform(classes, removed, lab.K),
-        "kl_real": metrics.kl_to_uniform(judged, removed, lab.K),
+        "kl_real": metrics.kl_to_uniform(lab.judged(as_many), removed, lab.K),
         "frechet": metrics.frechet_distance(real, features),
-        "frechet_real": metrics.frechet_distance(real, some),
+        "frechet_real": metrics.frechet_distance(real, as_many),
     }
 
 
-def plot(rows: Sequence[Row]) -> Figure:
+def over_classes(rows: pd.DataFrame) -> pd.DataFrame:
+    """By method and λ: the share of all images (Wilson); of the rest the mean over the classes.
+
+    Each class is one value, its mean over seeds, to Student's interval.
+    """
+    by = ["method", "lambda"]
+    images = pd.DataFrame({"count": (rows["share"] / 100 * rows["n"]).round(), "n": rows["n"]})
+    pooled = images.groupby([rows[k] for k in by], sort=False).sum()
+    found = {"share": 100 * wilson(pooled["count"], pooled["n"])}
+    columns = ["kl", "frechet", "kl_real", "frechet_real"]
+    classes = rows.groupby([*by, "removed"], sort=False)[columns].mean().groupby(by, sort=False)
+    return pd.concat(found | {column: student(classes[column]) for column in columns}, axis=1)
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line for each method and λ."""
+    lines = cells(over_classes(rows)).reset_index()
+    # Of samples without guidance the shares of all classes are the whole: nothing to average
+    lines.loc[lines["method"] == "none", "share"] = "10"
+    real = {"method": "real images", **lines.iloc[0][["kl_real", "frechet_real"]]}
+    lines["λ"] = [f"{value:g}" for value in lines["lambda"]]
+    last = pd.DataFrame([real]).rename(columns=lambda name: name.removesuffix("_real"))
+    columns = ["method", "λ", *MEASURES]
+    return pd.concat([lines, last])[columns].fillna("").rename(columns=MEASURES)
+
+
+def plot(rows: pd.DataFrame) -> Figure:
     """Share of the removed class against distance and against balance; one curve a method."""
     figure, axes = grid(2, 2, (4.4, 3.4))
+    summary = over_classes(rows).sort_index()
     for ax, column in zip(axes, ("frechet", "kl"), strict=True):
-        for (method, values), colour in zip(LAMBDAS.items(), COLOURS, strict=False):
-            x = [_over_classes(rows, "share", method, v) for v in values]
-            y = [_over_classes(rows, column, method, v) for v in values]
-            ax.errorbar(
-                [p.mean for p in x],
-                [p.mean for p in y],
-                [p.high - p.mean for p in y],
-                [p.high - p.mean for p in x],
-                color=colour,
-                label=method,
-                marker="o",
-                markersize=3,
-                elinewidth=0.6,
-            )
-            for v, p, q in zip(values, x, y, strict=True):
-                ax.annotate(f"{v:g}", (p.mean, q.mean), (3, 3), textcoords="offset points",
-                            fontsize=6, color=colour)  # fmt: skip
-        none = (_over_classes(rows, "share", "none", 0), _over_classes(rows, column, "none", 0))
-        ax.plot(none[0].mean, none[1].mean, "k*", label="no guidance")
+        for method, colour in zip(METHODS, COLOURS, strict=False):
+            if method not in summary.index:
+                continue
+            x, y = summary.loc[method, "share"], summary.loc[method, column]
+            ends = [abs(v[["low", "high"]].to_numpy() - v[["mean"]].to_numpy()).T for v in (y, x)]
+            ax.errorbar(x["mean"], y["mean"], *ends, color=colour, label=method, marker="o",
+                        markersize=3, elinewidth=0.6)  # fmt: skip
+            for v, *at in zip(x.index, x["mean"], y["mean"], strict=True):
+                ax.annotate(f"{v:g}", at, (3, 3), textcoords="offset points", fontsize=6,
+                            color=colour)  # fmt: skip
+        if ("none", 0) in summary.index:
+            none = summary.loc[("none", 0)]
+            ax.plot(none["share", "mean"], none[column, "mean"], "k*", label="no guidance")
+            ax.axhline(none[f"{column}_real", "mean"], color="0.4", linestyle="--",
+                       label="as many real images")  # fmt: skip
         ax.set(xlabel=MEASURES["share"], title=MEASURES[column])
         ax.set_xscale("symlog", linthresh=0.5)
-        real = _over_classes(rows, f"{column}_real", "none", 0).mean
-        ax.axhline(real, color="0.4", linestyle="--", label="as many real images")
+        ax.set_xlim(-0.1, 14)
     axes[0].set_yscale("log")
     axes[0].legend(fontsize=7)
     return figure
 
 
-def table(rows: Sequence[Row]) -> list[list[str]]:
-    """A line for each method and λ; means and 95 % intervals are over removed classes."""
-    settings = [("none", 0), *((m, v) for m, values in LAMBDAS.items() for v in values)]
-    body = [
-        [m, f"{v:g}", *(str(_over_classes(rows, k, m, v)) for k in MEASURES)] for m, v in settings
-    ]
-    body[0][2] = "10"  # the shares of all classes are the whole: nothing to average
-    real = [str(_over_classes(rows, f"{k}_real", "none", 0)) for k in ("kl", "frechet")]
-    return [["method", "λ", *MEASURES.values()], *body, ["real images", "", "", *real]]
-
-
-def _over_classes(rows: Sequence[Row], column: str, method: str, value: float) -> Summary:
-    """The mean over the removed classes, each a mean over seeds, with Student's interval."""
-    some = [row for row in rows if row["method"] == method and row["lambda"] == value]
-    classes = sorted({int(row["removed"]) for row in some})
-    each: list[Row] = [{"mean": summary(some, column, removed=k).mean} for k in classes]
-    return summary(each, "mean")
+EXPERIMENT = Experiment(("method", "lambda"), removals, measure, table, plot, classifier=True)

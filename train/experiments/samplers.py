@@ -1,72 +1,73 @@
 """How many steps does a sampler need? Ancestral with β_t and β̃_t, DDIM with η = 0, ½, 1."""
 
-import argparse
-from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
-from guidance.sampling import Request, Sampler
+import pandas as pd
 from matplotlib.figure import Figure
 
-from train.experiments.plots import COLOURS, grid, line, summary
-from train.experiments.results import Row
-from train.lab import Lab
+from ddpm import ancestral, ddim
+from guidance.app.draw import Sampler
+from guidance.app.guides import none
+from train.evaluate.lab import Lab
+from train.evaluate.metrics import NAMES
+from train.evaluate.results import Row
+from train.experiments.intervals import cells, summarise
+from train.experiments.plots import COLOURS, grid, line, real_line
+from train.experiments.sweep import Experiment, conditional
 
-SAMPLERS = {
-    "DDIM, η = 0": Sampler("ddim", eta=0.0),
-    "DDIM, η = 0.5": Sampler("ddim", eta=0.5),
-    "DDIM, η = 1": Sampler("ddim", eta=1.0),
-    "ancestral, β̃_t": Sampler("ancestral", variance="posterior"),
-    "ancestral, β_t": Sampler("ancestral", variance="beta"),
+SAMPLERS: dict[str, Any] = {
+    "DDIM, η = 0": partial(ddim, eta=0.0),
+    "DDIM, η = 0.5": partial(ddim, eta=0.5),
+    "DDIM, η = 1": partial(ddim, eta=1.0),
+    "ancestral, β̃_t": partial(ancestral, variance="posterior"),
+    "ancestral, β_t": partial(ancestral, variance="beta"),
 }
 STEPS = (10, 20, 50, 100, 1000)
 
 
-def jobs(args: argparse.Namespace) -> list[Row]:
-    """Every sampler and number of steps up to --steps, the short ones first."""
-    if args.steps < STEPS[0]:
-        raise ValueError(f"--steps must be at least {STEPS[0]}, got {args.steps}")
-    return [
-        {"sampler": name, "S": S, "seed": seed}
+def samplers(flags: Any) -> dict[tuple[str, int], Sampler]:
+    """Every sampler with every number of steps up to --steps, the short ones first."""
+    if flags.steps < STEPS[0]:
+        raise ValueError(f"--steps must be at least {STEPS[0]}, got {flags.steps}")
+    return {
+        (name, S): partial(sampler, steps=S)
         for S in STEPS
-        if args.steps >= S
-        for seed in range(args.seeds)
-        for name in reversed(SAMPLERS)
-    ]
+        if flags.steps >= S
+        for name, sampler in SAMPLERS.items()
+    }
 
 
-def measure(lab: Lab, job: Row, args: argparse.Namespace) -> list[Row]:
+def measure(lab: Lab, sampler: Sampler, seed: int, flags: Any) -> list[Row]:
     """Conditional samples, w = 0."""
-    seed = int(job["seed"])
-    sampler = SAMPLERS[str(job["sampler"])]._replace(steps=int(job["S"]))
-    c = lab.balanced(args.n)
-    return [dict(lab.measure(lab.draw(Request("none", 0), sampler, c, seed), c, seed))]
+    x, c = conditional(lab, none(), seed, flags, sampler)
+    return [dict(lab.measure(x, c, seed))]
 
 
-def plot(rows: Sequence[Row]) -> Figure:
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Fréchet distances, a line for each sampler."""
+    lines = cells(summarise(rows, ["sampler", "S"], ["frechet"]))["frechet"].unstack("S")
+    lines = lines.reindex([name for name in SAMPLERS if name in lines.index])
+    once = rows.drop_duplicates(["seed", "S"])  # each sampler's rows repeat what real images get
+    lines.loc["real images"] = cells(summarise(once, ["S"], ["frechet_real"]))["frechet_real"]
+    return lines.fillna("–").rename(columns=lambda S: f"S = {S}").reset_index()
+
+
+def plot(rows: pd.DataFrame) -> Figure:
     """Fréchet distance and class accuracy over the number of steps."""
     figure, axes = grid(2, 2, (4.2, 3.2))
-    steps = [S for S in STEPS if any(row["S"] == S for row in rows)]
+    steps = sorted(rows["S"].unique())
     for ax, column in zip(axes, ("frechet", "class_accuracy"), strict=True):
         for name, colour in zip(SAMPLERS, COLOURS, strict=False):
-            values = [summary(rows, column, sampler=name, S=S) for S in steps]
-            line(ax, steps, values, colour, name)
+            values = summarise(rows[rows["sampler"] == name], ["S"], [column])[column]
+            line(ax, values.sort_index(), colour, name)
         ax.set_xscale("log")
         ax.set_xticks(steps, [str(S) for S in steps], minor=False)
-        ax.set_xlabel("steps S")
-    real = summary(rows, "frechet_real").mean
-    axes[0].axhline(real, color="0.4", linestyle="--", label="as many real images")
-    axes[0].set(title="Fréchet distance (judge)", yscale="log")
-    axes[1].set(title="class accuracy")
+        ax.set(xlabel="steps S", title=NAMES[column])
+    real_line(axes[0], rows, "frechet")
+    axes[0].set_yscale("log")
     axes[0].legend(fontsize=7)
     return figure
 
 
-def table(rows: Sequence[Row]) -> list[list[str]]:
-    """Fréchet distances, a line for each sampler."""
-    steps = [S for S in STEPS if any(row["S"] == S for row in rows)]
-    body = [
-        [name, *(str(summary(rows, "frechet", sampler=name, S=S)) for S in steps)]
-        for name in SAMPLERS
-    ]
-    first = next(iter(SAMPLERS))  # every sampler's rows repeat what real images get
-    real = [str(summary(rows, "frechet_real", sampler=first, S=S)) for S in steps]
-    return [["sampler", *(f"S = {S}" for S in steps)], *body, ["real images", *real]]
+EXPERIMENT = Experiment(("sampler", "S"), samplers, measure, table, plot)

@@ -4,33 +4,51 @@ Features are (n, F), logits (n, K). A distance in the judge's features is not an
 for Inception's features, and the numbers don't compare.
 """
 
+import functools
 import warnings
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 
-from ddpm.forward import check_batches
-from ddpm.schedule import integer
+from ddpm.checks import Call, Count, checked, integer, look_at_images
+
+NAMES = {
+    "class_accuracy": "class accuracy",
+    "inception_score": "Inception score (judge)",
+    "frechet": "Fréchet distance (judge)",
+    "precision": "precision",
+    "recall": "recall",
+    "diversity": "within-class diversity",
+    "cas": "classification accuracy score",
+    "fid": "FID (Inception)",
+}
 
 
-def _check(least: int, **batches: Tensor) -> None:
-    """TypeError or ValueError that names what is not (n, F) finite floats, n ≥ least."""
-    for name, x in batches.items():
-        check_batches(**{name: x})
-        if x.ndim != 2 or len(x) < least or x.is_meta or not bool(x.isfinite().all()):
-            raise ValueError(f"{name} must be (n, F), finite, n ≥ {least}, got {tuple(x.shape)}")
+def look_at_features(name: str, value: Any, call: Call, least: int = 1) -> None:
+    """Finite floats (n, F), n ≥ least or more than k, of one width with the call's real ones."""
+    look_at_images(name, value, {name: value})
+    least = (integer(call["k"]) or 0) + 1 if "k" in call else least
+    if value.ndim != 2 or len(value) < least or not bool(value.isfinite().all()):
+        raise ValueError(f"{name} must be (n, F), finite, n ≥ {least}, got {tuple(value.shape)}")
+    width = call.get("real", value).shape[1]
+    if value.shape[1] != width:
+        raise ValueError(f"{name} must be (n, {width}) as real is, got {tuple(value.shape)}")
 
 
-def _same_width(real: Tensor, features: Tensor) -> None:
-    if real.shape[1] != features.shape[1]:
-        raise ValueError(f"features must be (m, {real.shape[1]}), got {tuple(features.shape)}")
-
-
-def _classes(name: str, c: Tensor) -> None:
-    if not isinstance(c, Tensor) or c.ndim != 1 or c.dtype != torch.int64 or c.is_meta:
+def look_at_classes(name: str, value: Any, call: Call) -> None:
+    """Classes (n,), one for each row of the call's features if there are any."""
+    if not isinstance(value, Tensor) or value.ndim != 1 or value.dtype != torch.int64:
         raise TypeError(f"{name} must be a tensor (n,) of int64")
+    if len(value) != len(call.get("features", value)):
+        raise ValueError(f"{name} must hold {len(call['features'])} classes, got {len(value)}")
+
+
+Features = Annotated[Tensor, look_at_features]
+Cloud = Annotated[Tensor, functools.partial(look_at_features, least=2)]
+Classes = Annotated[Tensor, look_at_classes]
 
 
 class _Features(nn.Module):
@@ -44,13 +62,12 @@ class _Features(nn.Module):
         return features
 
 
-def frechet_distance(real: Tensor, features: Tensor) -> float:
+@checked
+def frechet_distance(real: Cloud, features: Cloud) -> float:
     """‖μ_1 − μ_2‖² + tr(Σ_1 + Σ_2 − 2·(Σ_1·Σ_2)^½) of two sets of features, (n, F), (m, F).
 
     Heusel et al. 2017. It is biased upwards for small n: read it beside the same n of real images.
     """
-    _check(2, real=real, features=features)
-    _same_width(real, features)
     metric = FrechetInceptionDistance(feature=_Features(real.shape[1]))
     metric.set_dtype(torch.float64)
     metric.update(real, real=True)
@@ -58,27 +75,24 @@ def frechet_distance(real: Tensor, features: Tensor) -> float:
     return float(metric.compute())
 
 
-def inception_score(logits: Tensor) -> float:
+@checked
+def inception_score(logits: Features) -> float:
     """exp E KL(p(y|x) ‖ p(y)), in 1..K, of the judge's posterior. Salimans et al. 2016."""
-    _check(1, logits=logits)
     with warnings.catch_warnings():
         # It warns that the logits stay in memory, and that one split has no spread.
         warnings.simplefilter("ignore")
         metric = InceptionScore(feature=_Features(logits.shape[1]), splits=1)
-        metric.update(logits)
+        metric.update(logits.double())  # it shuffles them: in float32 the order would show
         return float(metric.compute()[0])
 
 
-def precision_recall(real: Tensor, features: Tensor, k: int = 3) -> tuple[float, float]:
+@checked
+def precision_recall(real: Features, features: Features, k: Count = 3) -> tuple[float, float]:
     """Share of samples inside the real images' manifold, and of real images inside the samples'.
 
     Kynkäänniemi et al. 2019 (Eq. 1, 2): a manifold is the union of balls around its points, each
     out to the k-th nearest neighbour. real: (n, F), features: (m, F), both of more than k.
     """
-    if (integer(k) or 0) < 1:
-        raise ValueError(f"k must be an integer ≥ 1, got {k!r:.80}")
-    _check(k + 1, real=real, features=features)
-    _same_width(real, features)
     between = torch.cdist(real.double(), features.double())  # (n, m)
     precision = (between <= _radii(real, k)[:, None]).any(0).double().mean()
     recall = (between <= _radii(features, k)[None]).any(1).double().mean()
@@ -90,30 +104,24 @@ def _radii(features: Tensor, k: int) -> Tensor:
     return distances.kthvalue(k + 1, dim=1).values  # the nearest is the point itself
 
 
-def diversity(features: Tensor, c: Tensor) -> float:
+@checked
+def diversity(features: Features, c: Classes) -> float:
     """Mean distance between two images of one class, averaged over classes. (n, F), (n,).
 
     0 is one picture a class; what real images have is the measure. NaN if no class has two.
     """
-    _check(1, features=features)
-    _classes("c", c)
-    if len(c) != len(features):
-        raise ValueError(f"c must hold {len(features)} classes, got {len(c)}")
-    means = []
-    for k in c.unique():
-        members = features[c == k].double()
-        if len(members) > 1:
-            means.append(torch.pdist(members).mean())
+    classes = [features[c == k].double() for k in torch.unique(c)]
+    means = [torch.pdist(members).mean() for members in classes if len(members) > 1]
     return float(torch.stack(means).mean()) if means else float("nan")
 
 
-def kl_to_uniform(classes: Tensor, removed: int, K: int) -> float:
+@checked
+def kl_to_uniform(classes: Classes, removed: int, K: int) -> float:
     """KL(1/(K−1) on each kept class ‖ the shares observed), in nats. DNG's class balance.
 
     classes: (n,) as the judge sees them. Each share is (count + 1/2)/(n + K/2), so that a kept
     class that never came costs much and not infinitely.
     """
-    _classes("classes", classes)
     if integer(K) is None or integer(removed) is None or not 0 <= removed < K <= 1_000_000 or K < 2:
         raise ValueError(
             f"K must be an integer ≥ 2 and removed one in 0..K−1, got {K!r:.80} and {removed!r:.80}"

@@ -1,0 +1,173 @@
+"""What every measurement needs: trained networks, their judge, real images, many samples."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from guidance.app.draw import DDIM_50, Sampler, draw
+from guidance.app.flags import flag
+from guidance.app.guides import Guide
+from guidance.app.models import load_models
+from train import ranks
+from train.config import PRESETS
+from train.data import Dataset, load_data
+from train.evaluate import metrics
+from train.evaluate.judge import ask, classification_accuracy_score
+from unet import Judge, load
+from unet.device import autocast_dtype, compile_network, memory_format
+
+CAS_STEPS = 300  # batches of 64 that the fresh judge of a classification accuracy score sees
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabFlags:
+    """The flags of every command that measures trained networks."""
+
+    weights: str = flag("weights/mnist", "trained networks", metavar="DIR")
+    data_dir: str = flag("data", "where torchvision's data sets are")
+    device: str = flag("auto", "auto, cpu, cuda, mps")
+    precision: str = flag("auto", "of ε_θ", choices=("auto", "float32", "bfloat16"))
+    compile: str = flag(
+        "auto",
+        "torch.compile for ε_θ: faster samples, a minute later; auto is on CUDA",
+        choices=("auto", "on", "off"),
+    )
+
+
+class Lab:
+    """The networks and the real images of one weights directory."""
+
+    def __init__(
+        self, flags: LabFlags, device: torch.device, *, batch_size: int, classifier: bool = False
+    ) -> None:
+        directory = Path(flags.weights)
+        self.device, self.batch_size, self.precision = device, batch_size, flags.precision
+        self.dtype = autocast_dtype(flags.precision, device)
+        self.models = load_models(directory, classifier=classifier, device=device)
+        self.models.unet.to(memory_format=memory_format(device))
+        compile_network(self.models.unet, flags.compile, device)
+        self.judge = _judge(directory, self.models.info.get("data")).to(device)
+        self.data: Dataset = load_data(str(self.models.info["data"]), flags.data_dir)
+        self.K = self.models.K
+        # What a row says of its networks: the files' contents, and the number type
+        self.dtype_name = str(self.dtype or torch.float32).removeprefix("torch.")
+        names = ("unet", "judge", "classifier")[: 2 + classifier]
+        contents = b"".join((directory / f"{name}.safetensors").read_bytes() for name in names)
+        self.fingerprint = f"sha256:{hashlib.sha256(contents).hexdigest()[:12]}"
+
+    def labels(self, n: int) -> Tensor:
+        """n labels (n,), the same number of each class.
+
+        ValueError, before anything is drawn, if n is no multiple of K or above the real images.
+        """
+        if n < self.K or n % self.K:
+            raise ValueError(f"--n must be a multiple of the {self.K} classes, got {n}")
+        most = int(torch.bincount(self.data.labels).min()) * self.K
+        if n > most:
+            raise ValueError(f"--n must be at most {most}, as many real images are there; got {n}")
+        return torch.arange(self.K).repeat_interleave(n // self.K)
+
+    def draw(
+        self, guide: Guide, c: Tensor, seed: int, sampler: Sampler = DDIM_50, text: str = "samples"
+    ) -> Tensor:
+        """One sample for each label of c (n,), ∅ allowed: (n, C, H, W) on the CPU, on rank 0.
+
+        Each batch is drawn by one rank; with DDIM and η = 0 the samples are the same for any
+        number of ranks. Other ranks than 0 get their own samples only.
+        """
+        mine = draw(
+            self.models, guide, c, seed, sampler=sampler, batch_size=self.batch_size,
+            dtype=self.dtype, text=text, part=(ranks.rank(), ranks.world()),
+        )  # fmt: skip
+        return ranks.in_order(mine, self.batch_size)
+
+    @cached_property
+    def test_features(self) -> Tensor:
+        """The judge's features of the real test images."""
+        return ask(self.judge, self.data.scale(self.data.test_images))[0]
+
+    @cached_property
+    def train_features(self) -> Tensor:
+        """The judge's features of the real training images."""
+        return ask(self.judge, self.data.scale(self.data.images))[0]
+
+    def judged(self, features: Tensor) -> Tensor:
+        """The classes (n,) that the judge takes images with these features for."""
+        return self.judge.logits(features.to(self.device)).argmax(1).cpu()
+
+    def accuracy_on_real(self) -> float:
+        """The judge's accuracy on the real test images: what a perfect sampler could reach."""
+        return float((self.judged(self.test_features) == self.data.test_labels).double().mean())
+
+    def balanced_sample(self, n: int, seed: int) -> Tensor:
+        """Places of n real training images, the classes as in `labels`."""
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.data.images), generator=generator)
+        c, each = self.data.labels[order], n // self.K
+        return torch.cat([order[c == k][:each] for k in range(self.K)])
+
+    def measure(self, x: Tensor, c: Tensor, seed: int) -> dict[str, float]:
+        """Every number that samples x (n, C, H, W) of the classes c (n,) can be given at once.
+
+        Those that depend on n have a companion: what as many real training images get.
+        """
+        features, logits = ask(self.judge, x)
+        numbers = {
+            "class_accuracy": float((logits.argmax(1) == c).double().mean()),
+            "inception_score": metrics.inception_score(logits),
+        }
+        real = self.compare_real(len(x), seed)
+        for name, value in self.compare(features, c, seed).items():
+            numbers |= {name: value, f"{name}_real": real[name]}
+        return numbers
+
+    def compare(self, features: Tensor, c: Tensor, seed: int) -> dict[str, float]:
+        """Features (n, F) of the classes c beside those of the real test images."""
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(len(self.test_features), generator=generator)[: len(features)]
+        precision, recall = metrics.precision_recall(self.test_features[chosen], features)
+        return {
+            "frechet": metrics.frechet_distance(self.test_features, features),
+            "precision": precision,
+            "recall": recall,
+            "diversity": metrics.diversity(features, c),
+        }
+
+    @cache  # noqa: B019 (a lab lives as long as the command)
+    def compare_real(self, n: int, seed: int) -> dict[str, float]:
+        """The same of n real training images."""
+        chosen = self.balanced_sample(n, seed)
+        return self.compare(self.train_features[chosen], self.data.labels[chosen], seed)
+
+    def cas(self, x: Tensor, c: Tensor, seed: int) -> dict[str, float]:
+        """The classification accuracy score of x, c, and that of as many real images."""
+        return {"cas": self._cas(x, c), "cas_real": self.cas_real(len(x), seed)}
+
+    @cache  # noqa: B019 (a lab lives as long as the command)
+    def cas_real(self, n: int, seed: int) -> float:
+        """The same of n real training images."""
+        chosen = self.balanced_sample(n, seed)
+        return self._cas(self.data.scale(self.data.images[chosen]), self.data.labels[chosen])
+
+    def _cas(self, x: Tensor, c: Tensor) -> float:
+        config = dataclasses.replace(PRESETS[self.data.name], precision=self.precision)
+        steps = max(CAS_STEPS, 15 * len(x) // config.batch_size)  # each image 15 times, if many
+        return classification_accuracy_score(self.data.to(self.device), x, c, config, steps)
+
+
+def _judge(directory: Path, data: object) -> Judge:
+    """The judge beside the networks. FileNotFoundError or ValueError if there is none of theirs."""
+    path = directory / "judge.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no judge.safetensors in --weights {directory}; `python -m train` trains one"
+        )
+    judge, info = load(path)
+    if not isinstance(judge, Judge) or info.get("data") != data:
+        raise ValueError(f"{path} is not a judge of {data}")
+    return judge

@@ -1,0 +1,76 @@
+"""What an experiment is, and how what its CSV file lacks is measured."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import Tensor
+from tqdm import tqdm
+
+from ddpm import ddim
+from guidance.app.draw import Sampler
+from guidance.app.guides import Guide
+from train.evaluate.lab import Lab
+from train.evaluate.results import Results, Row
+from unet.device import choose_device
+
+COMMON = ["data", "weights", "dtype", "steps", "n"]  # rows that have these alike are one sweep
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question: what is varied, how one setting is measured, how all are shown."""
+
+    key: tuple[str, ...]  # the columns that name a setting
+    settings: Callable[[Any], Mapping[Any, Any]]  # flags -> {values of those columns: a guide, …}
+    measure: Callable[[Lab, Any, int, Any], list[Row]]  # (lab, the guide, seed, flags) -> rows
+    table: Callable[[pd.DataFrame], pd.DataFrame]
+    plot: Callable[[pd.DataFrame], Figure]
+    classifier: bool = False  # whether it needs p_φ
+    rare: tuple[Any, ...] = ()  # settings with three times as many seeds: they count rare events
+
+
+def sweep(experiment: Experiment, flags: Any, results: Results) -> pd.DataFrame:
+    """The rows of the sweep that flags ask for, once none of its jobs is missing."""
+    settings = experiment.settings(flags)  # which may refuse the flags, before anything is loaded
+    results.expect([*COMMON, *experiment.key, "seed"])
+    device = choose_device(flags.device)
+    lab = Lab(flags, device, batch_size=flags.batch_size, classifier=experiment.classifier)
+    values = (lab.data.name, lab.fingerprint, lab.dtype_name, flags.steps, flags.n)
+    common: Row = dict(zip(COMMON, values, strict=True))
+    jobs = []
+    for seed in range(3 * flags.seeds):
+        for setting, guide in settings.items():
+            if seed < flags.seeds or setting in experiment.rare:
+                named = setting if isinstance(setting, tuple) else (setting,)
+                key = dict(zip(experiment.key, named, strict=True))
+                jobs.append(({**common, **key, "seed": seed}, guide, seed))
+    missing = [job for job in jobs if results.matching(job[0]).empty]
+    if len(missing) < len(jobs):
+        print(f"{len(jobs) - len(missing)} of {len(jobs)} jobs are in {results.path} already")
+    with tqdm(missing, unit="job", disable=None) as bar:
+        for row, guide, seed in bar:
+            text = ", ".join(f"{k} {v}" for k, v in row.items() if k not in COMMON)
+            bar.set_description(text, refresh=False)
+            measured = experiment.measure(lab, guide, seed, flags)
+            results.add([{**row, **numbers} for numbers in measured])
+    return results.matching(common)
+
+
+def last_sweep(results: Results) -> pd.DataFrame:
+    """The rows that belong together with the last one. ValueError if there are none."""
+    results.expect(COMMON)
+    if results.rows.empty:
+        raise ValueError(f"--plot: there is nothing in {results.path}")
+    return results.matching(results.rows[COMMON].iloc[-1].to_dict())
+
+
+def conditional(
+    lab: Lab, guide: Guide, seed: int, flags: Any, sampler: Sampler | None = None
+) -> tuple[Tensor, Tensor]:
+    """flags.n samples, as many of each class, and those classes."""
+    c = lab.labels(flags.n)
+    return lab.draw(guide, c, seed, sampler or partial(ddim, steps=flags.steps)), c
