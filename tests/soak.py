@@ -20,7 +20,7 @@ PARTS = {  # what, the tests, those of them that are selected
     "full disk, no right to write, signals": ("test_interruptions.py", "not killed"),
     "hostile weights": ("test_hostile.py", ""),
     "hostile states and configurations": ("test_states.py", ""),
-    "corrupt data files": ("test_data.py", ""),
+    "corrupt data files": ("test_data_files.py", ""),
     "fuzz: functions": ("test_fuzz.py", "functions"),
     "fuzz: flags": ("test_fuzz.py", "command"),
 }
