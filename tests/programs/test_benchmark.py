@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from train.evaluate.results import read_rows
 
 from ddpm import Schedule
 from train.benchmark import __main__ as benchmark
 from train.benchmark import clock, cost, growth, peers, quality, works
 from train.config import PRESETS
 from train.data import load_data
+from train.evaluate.results import read_rows
 from unet import UNet, load
 
 ROOT = Path(__file__).parents[2]
