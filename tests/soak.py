@@ -16,11 +16,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 KILLS, FUZZ = 30, 10
 PARTS = {  # what, the tests, those of them that are selected
-    "kill -9": ("test_interruptions.py", "killed"),
-    "full disk, no right to write, signals": ("test_interruptions.py", "not killed"),
+    "kill -9": ("reliability/test_interruptions.py", "killed"),
+    "full disk, no right to write, signals": ("reliability/test_interruptions.py", "not killed"),
     "hostile weights": ("test_hostile.py", ""),
-    "hostile states and configurations": ("test_states.py", ""),
-    "corrupt data files": ("test_data.py", ""),
+    "hostile states and configurations": ("reliability/test_states.py", ""),
+    "corrupt data files": ("reliability/test_data_files.py", ""),
     "fuzz: functions": ("test_fuzz.py", "functions"),
     "fuzz: flags": ("test_fuzz.py", "command"),
 }
