@@ -1,23 +1,34 @@
 """Processes that start at once: forked from one that has imported torch and made a step."""
 
+import functools
 import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
 import torch
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["warm"])
+
+@functools.cache
+def _server() -> ForkServerContext:
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["warm"])
+    with pytest.MonkeyPatch.context() as patch:  # some versions of Python don't hand sys.path on
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        forkserver.ensure_running()
+    return server
 
 
 def start(
     work: Callable[..., int | None], *args: object, said: Path, env: dict[str, str] | None = None
 ) -> BaseProcess:
     """work(*args) in another process, which ends with what it gives; SAID.out, SAID.err: output."""
-    process = _SERVER.Process(target=_child, args=(work, args, said, env or {}))
+    process = _server().Process(target=_child, args=(work, args, said, env or {}))
     process.start()
     return process
 

@@ -561,7 +561,7 @@ def without_the_work(patch, out):
     patch.setattr("train.evaluate.lab.draw", reach)
     patch.setattr("train.experiments.timing.run", reach)
     patch.setattr("train.benchmark.__main__.load_data", lambda *a: load_data("digits", ""))
-    patch.setattr("train.benchmark.__main__.matrix_peak", lambda device: 1e12)
+    patch.setattr("train.benchmark.__main__.matrix_peak", lambda *a: 1e12)
     for work in ("works.contenders", "__main__.measure", "growth.works", "quality.measure"):
         patch.setattr(f"train.benchmark.{work}", reach)
     patch.setattr("torch.set_num_threads", lambda n: None)

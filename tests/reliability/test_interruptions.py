@@ -77,7 +77,7 @@ def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
     runs = (tmp_path / str(number) for number in itertools.count())
     run = next(runs)
     met: list[int] = []  # the steps of the states that kills have left behind
-    while kills < int(os.environ.get("KILLS", "5")):
+    while kills < int(os.environ.get("KILLS", "5")) or len(set(met)) < 2:
         process = begin(run)
         process.join(moments.uniform(0, 0.3 * seconds))
         process.kill()
@@ -93,7 +93,7 @@ def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
             met.append(torch.load(state, weights_only=True)["step"])
         if (run / "log.jsonl").exists():
             assert all(entry["step"] <= STEPS for entry in log(run))
-    assert 0 < min(met) < max(met) <= STEPS
+    assert 0 < min(met) and max(met) <= STEPS
     ends_as(begin(run), run, expected)
 
 

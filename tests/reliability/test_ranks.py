@@ -59,15 +59,10 @@ def in_ranks(work, *args, world=2):
     env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_RUN_ID": "x"}
     env |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     env |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
-    processes = [
-        forked.start(
-            work,
-            *args,
-            said=where.parent / str(k),
-            env=env | {"RANK": str(k), "LOCAL_RANK": str(k)},
-        )
-        for k in range(world)
-    ]
+    processes = []
+    for k in range(world):
+        own = env | {"RANK": str(k), "LOCAL_RANK": str(k)}
+        processes.append(forked.start(work, *args, said=where.parent / str(k), env=own))
     for process in processes:
         process.join(300)
         process.kill()
