@@ -31,7 +31,6 @@ from commands import PARSERS
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tally import COUNT
-from train.evaluate.__main__ import main as evaluate_main
 
 import ddpm
 import guidance
@@ -47,6 +46,7 @@ from train.benchmark import __main__ as benchmark
 from train.config import Config
 from train.data import load_data
 from train.evaluate import metrics
+from train.evaluate.__main__ import main as evaluate_main
 from train.experiments import __main__ as experiments
 
 settings.register_profile(

@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import normal
 from scipy.linalg import sqrtm
 
-from train import metrics
+from train.evaluate import metrics
+
+
+def normal(shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def test_frechet_distance_by_matrix_square_root():
@@ -34,6 +37,15 @@ def test_inception_score():
     entropy = lambda q: -(q * q.log()).sum(-1)  # noqa: E731
     expected = (entropy(p.mean(0)) - entropy(p).mean()).exp()
     assert metrics.inception_score(p.log()) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_inception_score_knows_no_order():
+    """torchmetrics shuffles by the global generator; six digits must not depend on it."""
+    logits, seen = normal((500, 10)).float(), set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        seen.add(f"{metrics.inception_score(logits):.10g}")
+    assert len(seen) == 1
 
 
 def test_precision_and_recall_by_hand():
@@ -64,9 +76,21 @@ def test_precision_and_recall_by_brute_force():
     assert 0 < min(expected) < max(expected) <= 1
 
 
-def test_too_few_images_for_their_neighbours():
-    with pytest.raises(ValueError, match="features must be .* n ≥ 4, got"):
-        metrics.precision_recall(normal((9, 2)), normal((3, 2)))
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.precision_recall(normal((9, 2)), normal((3, 2))), "features .* n ≥ 4"),
+        (lambda: metrics.precision_recall(normal((9, 2)), normal((9, 2)), k=0), "k must be"),
+        (lambda: metrics.frechet_distance(normal((9, 2)), normal((9, 3))), r"features .* \(n, 2\)"),
+        (lambda: metrics.frechet_distance(normal((1, 2)), normal((9, 2))), "real .* n ≥ 2"),
+        (lambda: metrics.inception_score(normal((3, 2)) / 0), "logits must be .* finite"),
+        (lambda: metrics.diversity(normal((3, 2)), torch.tensor([0, 1])), "c must hold 3"),
+        (lambda: metrics.kl_to_uniform(torch.tensor([0, 4]), 1, 4), "classes must lie in 0..3"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 def test_diversity_is_a_mean_over_classes():

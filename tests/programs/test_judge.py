@@ -57,3 +57,13 @@ def test_accuracy_counts_the_class_that_was_asked_for():
     said = judge(x).argmax(1)
     asked = torch.where(torch.arange(10) < 7, said, (said + 1) % 10)
     assert accuracy(judge, x, asked) == pytest.approx(0.7)
+
+
+def test_a_score_writes_nothing_and_says_what_diverged(tmp_path, monkeypatch, capsys):
+    data, config = load_data("digits", ""), dataclasses.replace(PRESETS["digits"], judge_width=4)
+    monkeypatch.chdir(tmp_path)
+    x, c = data.scale(data.images[:20]), data.labels[:20]
+    assert 0 <= classification_accuracy_score(data, x, c, config, 2) <= 1
+    assert not list(tmp_path.iterdir()) and not capsys.readouterr().err
+    with pytest.raises(ValueError, match="no classification accuracy score: the loss of judge"):
+        classification_accuracy_score(data, x, c, dataclasses.replace(config, lr=1e30), 20)

@@ -4,16 +4,15 @@ import re
 
 import pytest
 import torch
-from guidance.models import load_models
-from guidance.sampling import Request, Sampler, draw
-from oracles import normal
 
-from ddpm import cosine_schedule, variational_bound
-from train import metrics
+from ddpm import ancestral, cosine_schedule, ddim, variational_bound
+from guidance import classifier_free_guidance
+from guidance.app.models import load_models
 from train.data import load_data
-from train.evaluate import main
-from train.experiments.results import Results
-from train.judge import ask
+from train.evaluate import metrics
+from train.evaluate.__main__ import main
+from train.evaluate.judge import ask
+from train.evaluate.results import read_rows
 from unet import Judge, UNet, load, save
 
 TINY = {"size": 8, "width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,)}
@@ -24,7 +23,7 @@ def weights(tmp_path):
     path = tmp_path / "w"
     torch.manual_seed(0)
     model = UNet(**TINY)
-    model.out.weight.data.copy_(0.1 * normal(tuple(model.out.weight.shape)))
+    model.out.weight.data.normal_(0, 0.1)  # zero at first
     info = {"schedule": cosine_schedule(20).info, "data": "digits"}
     info["classes"] = [str(k) for k in range(10)]
     save(path / "unet.safetensors", model, info)
@@ -41,23 +40,31 @@ def evaluate(weights, *flags):
 def test_the_numbers_are_the_librarys(weights, capsys):
     assert evaluate(weights, "--seed", "3", "--w", "0.5") == 0
     c = torch.arange(10).repeat_interleave(4)
-    request = Request("classifier-free", 0, w=0.5)
-    x = draw(load_models(weights), request, Sampler(steps=5), c, seed=3)
+    models, generator = load_models(weights), torch.Generator().manual_seed(3)
+    eps = classifier_free_guidance(models.unet, c, 0.5, null=10)
+    x_T = torch.randn(40, 1, 8, 8, generator=generator)
+    x = [step.x for step in ddim(models.schedule, eps, x_T, 5)][-1]
     judge, _ = load(weights / "judge.safetensors")
     data = load_data("digits", "")
     real, _ = ask(judge, data.scale(data.test_images))
     features, logits = ask(judge, x)
+    places = torch.randperm(360, generator=torch.Generator().manual_seed(3))[:40]
+    precision, recall = metrics.precision_recall(real[places], features)
+    said = ask(judge, data.scale(data.test_images))[1].argmax(1)
     expected = {
         "class_accuracy": float((logits.argmax(1) == c).double().mean()),
         "inception_score": metrics.inception_score(logits),
         "frechet": metrics.frechet_distance(real, features),
         "diversity": metrics.diversity(features, c),
+        "precision": precision,
+        "recall": recall,
+        "class_accuracy_real": float((said == data.test_labels).double().mean()),
     }
-    (row,) = Results(weights.parent / "results.csv").rows
+    (row,) = read_rows(weights.parent / "results.csv").to_dict("records")
     out = capsys.readouterr().out
     for key, value in expected.items():
         assert row[key] == pytest.approx(value, rel=1e-4)
-        assert f"{row[key]:9.4f}"[:8] in out
+        assert f"{value:.4f}" in out
     assert {k: row[k] for k in ("data", "w", "sampler", "steps", "n", "seed")} == {
         "data": "digits", "w": 0.5, "sampler": "ddim", "steps": 5, "n": 40, "seed": 3,
     }  # fmt: skip
@@ -65,13 +72,29 @@ def test_the_numbers_are_the_librarys(weights, capsys):
     assert "FID" not in out and "classification accuracy score" not in out
 
 
-def test_each_call_adds_a_line(weights, capsys):
+def test_each_call_adds_a_line(weights, capsys, monkeypatch):
+    monkeypatch.setattr("train.evaluate.lab.CAS_STEPS", 3)
     assert evaluate(weights, "--w", "0") == 0
     assert evaluate(weights, "--sampler", "ancestral", "--seed", "1", "--cas", "--n", "10") == 0
     assert "classification accuracy score" in capsys.readouterr().out
-    rows = Results(weights.parent / "results.csv").rows
+    rows = read_rows(weights.parent / "results.csv").to_dict("records")
     assert [row["sampler"] for row in rows] == ["ddim", "ancestral, posterior"]
+    assert [row["w"] for row in rows] == [0, 1] and [row["n"] for row in rows] == [40, 10]
     assert rows[0]["cas"] != rows[0]["cas"] and 0 <= rows[1]["cas"] <= 1
+
+
+def test_the_ancestral_sampler_is_the_librarys(weights):
+    assert evaluate(weights, "--sampler", "ancestral", "--variance", "beta", "--w", "0") == 0
+    models, generator = load_models(weights), torch.Generator().manual_seed(0)
+    c = torch.arange(10).repeat_interleave(4)
+    x_T = torch.randn(40, 1, 8, 8, generator=generator)
+    steps = ancestral(
+        models.schedule, lambda x, t: models.unet(x, t, c), x_T, 5, variance="beta",
+        generator=generator,
+    )  # fmt: skip
+    features, _ = ask(load(weights / "judge.safetensors")[0], [step.x for step in steps][-1])
+    (row,) = read_rows(weights.parent / "results.csv").to_dict("records")
+    assert row["diversity"] == pytest.approx(metrics.diversity(features, c), rel=1e-4)
 
 
 def test_the_bound_is_the_librarys(weights, capsys):
@@ -81,7 +104,9 @@ def test_the_bound_is_the_librarys(weights, capsys):
     assert "7 held-out images of digits" in out and "17 grey levels cost 4.087" in out
     data = load_data("digits", "")
     x_0, c = data.scale(data.test_images[:7]), data.test_labels[:7]
-    rows = re.findall(r"^β\S*_t +(\S+) +(\S+) +(\S+) +(\S+) ± (\S+)$", out, re.MULTILINE)
+    rows = re.findall(
+        r"^(?:beta|posterior) +(\S+) +(\S+) +(\S+) +(\S+) ± (\S+)$", out, re.MULTILINE
+    )
     assert len(rows) == 2
     for row, variance in zip(rows, ("beta", "posterior"), strict=True):
         bound = variational_bound(
@@ -98,7 +123,7 @@ def test_the_bound_is_the_librarys(weights, capsys):
         half = 1.96 * bound.total.std() / 7**0.5
         assert abs(float(row[4]) - half) <= 1e-4
         column = "bound" if variance == "beta" else "bound_posterior"
-        (stored,) = Results(weights.parent / "results.csv").rows
+        (stored,) = read_rows(weights.parent / "results.csv").to_dict("records")
         assert stored[column] == pytest.approx(float(bound.total.mean()), rel=1e-4)
         assert stored["bound_n"] == 7
 
@@ -144,8 +169,11 @@ def test_the_real_fid_sees_bytes_in_three_channels(weights, capsys, monkeypatch)
         (["--bound", "1"], "--bound must be 0 or 2..360, got 1"),
         (["--bound", "361"], "--bound must be 0 or 2..360"),
         (["--n", "15"], "--n must be a multiple of the 10 classes, got 15"),
-        (["--batch-size", "0"], "--batch-size must be at least 1"),
-        (["--seed", "-1"], "--seed must lie in"),
+        (["--n", "2000"], "--n must be at most"),
+        (["--steps", "21"], "steps must be"),
+        (["--batch-size", "0"], "--batch-size must be in 1..1000000, got 0"),
+        (["--seed", "-1"], "--seed must be in 0.."),
+        (["--out", "."], "is not a CSV file of results"),
         (["--weights", "nowhere"], "no unet.safetensors"),
     ],
 )

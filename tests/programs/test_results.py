@@ -1,0 +1,141 @@
+"""CSV files of results: what is measured stays, and what is no such file is refused."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from train.evaluate.__main__ import main as evaluate
+from train.evaluate.results import Results, markdown, read_rows, write_rows
+from train.experiments.__main__ import main as experiments
+
+ROOT = Path(__file__).parents[2]
+ROWS = [
+    {"method": "a, b", "w": 0.1, "seed": 0, "value": 1 / 3},
+    {"method": "ε", "w": 2, "seed": 2**61 + 1, "value": float("nan")},
+]
+
+
+def test_results_come_back_as_they_were(tmp_path):
+    path = tmp_path / "deep" / "x.csv"
+    results = Results(path)
+    results.add(ROWS[:1])
+    results.add(ROWS[1:])
+    first, second = "a, b", "ε"
+    assert path.read_text() == (
+        f'method,w,seed,value\n"{first}",0.1,0,0.333333\n{second},2,{2**61 + 1},nan\n'
+    )
+    again = Results(path)
+    assert again.rows.equals(results.rows) and list(again.rows["seed"]) == [0, 2**61 + 1]
+    assert list(again.matching({"method": "a, b", "w": 0.1, "seed": 0})["value"]) == [0.333333]
+    assert len(again.matching({"w": 2.0})) == 1 and again.matching({"seed": 2}).empty
+    with pytest.raises(ValueError, match=r"x\.csv has the columns .* not those of this version"):
+        again.add([{"other": 1}])
+    assert [p.name for p in path.parent.iterdir()] == ["x.csv"]
+
+
+def test_what_is_there_stays_byte_for_byte(tmp_path):
+    """Also what we would write otherwise, and a last line that somebody's editor left open."""
+    path = tmp_path / "x.csv"
+    path.write_text("method,w,seed,value\nnone,0.10,0,0.3333333333")
+    Results(path).add(ROWS[:1])
+    lines = ["method,w,seed,value", "none,0.10,0,0.3333333333", '"a, b",0.1,0,0.333333']
+    assert path.read_text().splitlines() == lines
+    assert list(read_rows(path)["method"]) == ["none", "a, b"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs/results").glob("*.csv")), ids=lambda p: p.stem
+)
+def test_the_measured_files_load(path, tmp_path):
+    write_rows(tmp_path / "x.csv", read_rows(path))
+    assert (tmp_path / "x.csv").read_bytes() == path.read_bytes()
+
+
+def test_a_full_disk_takes_nothing_away(tmp_path, monkeypatch):
+    path = tmp_path / "x.csv"
+    Results(path).add(ROWS[:1])
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match=r"x\.csv can't be written: .*No space left"):
+        Results(path).add(ROWS[1:])
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["x.csv"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\x89PNG\r\n\x1a\n\x00\xff", "decode"),
+        (b"<html>\n<body>a, b, c</body>\n</html>\n", "lengths"),
+        (b"method,w\nnone,1\nnone,1,2\n", "lengths"),
+        (b"method,w\nnone,1\nnone\n", "lengths"),
+        (b"method,w\nnone,1\nnone,much\n", "w should hold numbers"),
+        (b'method,w\n"none,1\n', ""),
+        (None, "directory"),
+    ],
+)
+def test_other_files_are_refused_in_one_line(content, reason, tmp_path, capsys):
+    path = tmp_path / "price-of-w.csv"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=f"price-of-w.csv is not a CSV file of results: .*{reason}"
+    ):
+        Results(path)
+    assert experiments(["price-of-w", "--plot", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "is not a CSV file of results" in error and error.count("\n") == 1
+    assert content is None or path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "there is nothing in"),
+        ("data,weights\nmnist,x\n", "is of another version, without dtype"),
+        ("data,weights,dtype,steps,n\nmnist,x,y,1,2\n", "is of another version, without 'w'"),
+    ],
+)
+def test_files_of_another_version_are_refused_in_one_line(text, reason, tmp_path, capsys):
+    (tmp_path / "price-of-w.csv").write_text(text)
+    assert experiments(["price-of-w", "--plot", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert reason in error and error.count("\n") == 1 and (tmp_path / "price-of-w.csv").exists()
+
+
+def test_markdown_is_aligned():
+    text = markdown(read_rows(ROOT / "docs/results/quality-cpu.csv"))
+    lengths = {len(line) for line in text.splitlines()}
+    assert len(lengths) == 1 and text.splitlines()[1].startswith("|:--")
+
+
+@pytest.mark.parametrize("command", [evaluate, lambda flags: experiments(["samplers", *flags])])
+def test_without_pandas_one_line_says_what_to_install(command, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.delitem(sys.modules, "train.evaluate.results")
+    importlib.invalidate_caches()
+    assert command(["--weights", "weights/digits"]) == 2
+    error = capsys.readouterr().err
+    assert "need pandas: pip install 'ddpm-guidance[experiments]'" in error
+    assert error.count("\n") == 1
+
+
+def test_training_and_every_help_text_need_no_pandas():
+    code = """
+import sys
+sys.modules["pandas"] = None
+import train.__main__
+from train.evaluate.__main__ import parser as evaluate
+from train.experiments.__main__ import parser as experiments
+evaluate().format_help(), experiments().format_help()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
