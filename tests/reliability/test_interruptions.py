@@ -93,7 +93,7 @@ def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
             met.append(torch.load(state, weights_only=True)["step"])
         if (run / "log.jsonl").exists():
             assert all(entry["step"] <= STEPS for entry in log(run))
-    assert 0 < min(met) and max(met) <= STEPS
+    assert min(met) > 0 and max(met) <= STEPS
     ends_as(begin(run), run, expected)
 
 
