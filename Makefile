@@ -1,15 +1,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test soak lint mutants notebooks
+.PHONY: run test laws soak lint mutants notebooks
 
 run: .venv/ready  ## train on the embedded digits and draw samples with every guidance
 	$(BIN)/python -m train --preset digits --overwrite
 
-test: .venv/ready  ## every test
-	$(BIN)/python -m pytest
+test: .venv/ready  ## every test, one thread a worker
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-soak: .venv/ready  ## the long part: thirty kills, the whole fuzz, full disks, hostile files
+laws: .venv/ready  ## the derivations alone, within a minute: which test proves which equation
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/laws -v -n logical --maxprocesses 8 --dist worksteal
+
+soak: .venv/ready  ## the long part: KILLS=30 kills, FUZZ=10 times the fuzz, full disks, hostile files
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py
 
 lint: .venv/ready  ## format, lint and types

@@ -6,6 +6,7 @@ would let pass in silence: shapes that broadcast, an integer image, a t that ind
 A rule is a function of the argument's name, its value, and all the arguments of the call.
 """
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -170,12 +171,9 @@ Seed = Annotated[int, whole(0, 2**63 - 1)]
 
 def float64(name: str, value: Any) -> Tensor:
     """value as a float64 tensor on the CPU. ValueError if it is none of real numbers."""
-    try:
-        tensor = torch.as_tensor(value)
-        if not tensor.is_complex():  # whose imaginary part would be dropped
-            return tensor.to("cpu", torch.float64)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        pass
+    with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
+        if not (isinstance(value, Tensor) and value.is_complex()):  # i would be dropped
+            return torch.as_tensor(value, dtype=torch.float64, device="cpu")
     raise ValueError(f"{name} must hold real numbers, got {value!s:.80}")
 
 

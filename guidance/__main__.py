@@ -209,7 +209,7 @@ def _title(kind: str, flags: Any) -> str:
 def _describe(key: str, value: Any, models: "Models", steps: int) -> str:
     names: list[str] = [*models.classes, "∅"]
     if key == "positive":
-        return names[value]
+        return f"{names[value]}"
     if key == "negative":
         return f"−{names[value]}"
     if key == "start_step":

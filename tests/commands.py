@@ -3,7 +3,7 @@
 from guidance.__main__ import parser as guidance
 from train.benchmark.__main__ import parser as benchmark
 from train.config import parser as train
-from train.evaluate import parser as evaluate
+from train.evaluate.__main__ import parser as evaluate
 from train.experiments.__main__ import parser as experiments
 
 PARSERS = {

@@ -1,56 +1,26 @@
-"""Shared oracles, all in float64: the tolerances of the tests are those of its arithmetic."""
+"""What tests of more than one kind need."""
 
-import atexit
-import ctypes
-import json
 import os
+
+# Before torch loads: one thread in each worker, since the workers are what runs in parallel.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import ctypes
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import helpers
 import pytest
-import torch
 
-from ddpm import GaussianMixture, Schedule, cosine_schedule, linear_schedule
+from ddpm import Schedule, cosine_schedule, linear_schedule
 
-COUNT: Counter[str] = Counter()  # what was tried, for the table of `make soak`
-if "COUNTS" in os.environ:
-    atexit.register(lambda: Path(os.environ["COUNTS"]).write_text(json.dumps(COUNT)))
+pytest_plugins = ("equation_index",)
 
 
 @pytest.fixture(params=["linear", "cosine"])
 def schedule(request: pytest.FixtureRequest) -> Schedule:
     return {"linear": linear_schedule, "cosine": cosine_schedule}[request.param]()
-
-
-@pytest.fixture
-def mixture() -> GaussianMixture:
-    """Three correlated Gaussians in the plane, unequal weights."""
-    root = torch.tensor(
-        [[[0.5, 0.0], [0.3, 0.4]], [[0.7, 0.0], [-0.2, 0.3]], [[0.3, 0.0], [0.0, 0.6]]],
-        dtype=torch.float64,
-    )
-    return GaussianMixture(
-        mean=torch.tensor([[-1.0, 0.5], [1.2, 0.8], [0.1, -1.0]], dtype=torch.float64),
-        covariance=root @ root.mT,
-        weight=torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64),
-    )
-
-
-@pytest.fixture
-def line() -> GaussianMixture:
-    """Three Gaussians on a line, at −3, 0 and 3 with variance 0.25."""
-    return GaussianMixture(
-        mean=torch.tensor([[-3.0], [0.0], [3.0]], dtype=torch.float64),
-        covariance=torch.full((3,), 0.25, dtype=torch.float64),
-    )
-
-
-@pytest.fixture
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture
@@ -78,37 +48,6 @@ def _capabilities(new: list[int] | None = None) -> list[int]:
     if (libc.capset if new else libc.capget)(header, data):
         raise OSError(ctypes.get_errno(), "capabilities can't be had")
     return list(data)
-
-
-class Bomb:
-    """Unpickled, it leaves a mark."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.marker),)
-
-
-def normal(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.outcomes = {}  # node id -> passed, failed or skipped: the equation index asks
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The equation index last: it wants to know how the others ended."""
-    items.sort(key=lambda item: item.path.name == "test_equations.py")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> object:
-    report = yield
-    if report.when == "call" or report.outcome != "passed":
-        item.config.outcomes[item.nodeid] = report.outcome
-    return report
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """`make soak`: the long part of what test_interruptions, test_hostile and test_fuzz try.
 
-Thirty kills, the whole fuzz, full disks, hostile files. A table says what was tried and what was
-lost; the exit code is 0 if nothing was.
+Thirty kills, the whole fuzz, full disks, hostile files; KILLS=3 FUZZ=1 for a short one. A table
+says what was tried and what was lost; the exit code is 0 if nothing was.
 """
 
 import json
@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-KILLS, FUZZ = 30, 10
+KILLS, FUZZ = os.environ.get("KILLS", "30"), os.environ.get("FUZZ", "10")
 PARTS = {  # what, the tests, those of them that are selected
     "kill -9": ("test_interruptions.py", "killed"),
     "full disk, no right to write, signals": ("test_interruptions.py", "not killed"),
     "hostile weights": ("test_hostile.py", ""),
     "hostile states and configurations": ("test_states.py", ""),
-    "corrupt data files": ("test_data.py", ""),
+    "corrupt data files": ("test_data_files.py", ""),
     "fuzz: functions": ("test_fuzz.py", "functions"),
     "fuzz: flags": ("test_fuzz.py", "command"),
 }
@@ -31,8 +31,16 @@ def main() -> int:
     for what, (file, selected) in PARTS.items():
         with tempfile.TemporaryDirectory() as directory:
             counts = Path(directory) / "counts.json"
-            environment = {"KILLS": str(KILLS), "FUZZ": str(FUZZ), "COUNTS": str(counts)}
-            command = [sys.executable, "-m", "pytest", "-q", f"tests/{file}", "-k", selected]
+            environment = {"KILLS": KILLS, "FUZZ": FUZZ, "COUNTS": str(counts)}
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                f"tests/reliability/{file}",
+                "-k",
+                selected,
+            ]
             begin = time.perf_counter()
             done = subprocess.run(
                 command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True

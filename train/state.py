@@ -29,6 +29,8 @@ def prepare(run: Path, config: Config, start: Start) -> None:
     if start.resume and start.overwrite:
         raise ValueError("--resume and --overwrite exclude each other")
     if start.resume:
+        for path in run.rglob("*.partial-*"):  # of a process that was killed
+            path.unlink()
         return
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         if not start.overwrite:
@@ -105,7 +107,7 @@ def _load(path: Path, training: Training[Any], seed: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of strange pickles; what is wrong is said below
             state = torch.load(path, map_location="cpu", weights_only=True)
-        streams = [{name: s[name] for name in STREAMS} for s in (state, *state.pop("others"))]
+            streams = [{name: s[name] for name in STREAMS} for s in (state, *state.pop("others"))]
         change = ""
         if state["device"] != training.device.type:
             change = f"on {state['device']}: on {training.device.type}"

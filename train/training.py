@@ -51,7 +51,7 @@ class Training(Generic[Model]):
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             value = loss(self.network, x_0, c, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
         self.scheduler.step()
@@ -100,7 +100,7 @@ class Training(Generic[Model]):
         n = self.step
         decay = min(self.config.ema, (1 + n) / (10 + n)) if n else 0.0
         averaged, current = list(self.averaged.parameters()), list(self.model.parameters())
-        get_ema_multi_avg_fn(decay)(averaged, current, n)  # type: ignore[no-untyped-call]
+        get_ema_multi_avg_fn(decay)(averaged, current, n)
         for kept, buffer in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             kept.copy_(buffer)
 

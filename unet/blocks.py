@@ -29,7 +29,9 @@ class TimeEmbedding(nn.Sequential):
 
     def forward(self, t: Tensor) -> Tensor:
         angles = timestep_embedding(t, self.width)
-        h: Tensor = super().forward(angles.to(next(self.parameters()).dtype))
+        h = angles.to(next(self.parameters()).dtype)  # (B, width)
+        for layer in self:
+            h = layer(h)
         return h
 
 

@@ -101,7 +101,7 @@ def check(flags: Any) -> None:
             wrong(flags, f.name, f"{several}{wanted}" if several else f"of type {kind.__name__}")
         for v in values if kind in (int, float) else []:
             inside = m["least"] <= v <= m["most"] and m["above"] < v < m["below"]
-            if not (inside and math.isfinite(v)):
+            if not (inside and _finite(v)):
                 wrong(flags, f.name, _bounds(m, v))
         if m["choices"] and not all(v in m["choices"] for v in values):
             wrong(flags, f.name, f"one of {', '.join(m['choices'])}")
@@ -164,9 +164,16 @@ def _parse(kind: Any, repeated: bool) -> Callable[[str], Any]:
     return items
 
 
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float reaches
+        return False
+
+
 def _bounds(m: Mapping[str, Any], value: float) -> str:
     """What is allowed, in words."""
-    if not math.isfinite(value):
+    if not _finite(value) and m["most"] == m["below"] == math.inf:
         return "a finite number"
     low, high = max(m["least"], m["above"]), min(m["most"], m["below"])
     left, right = (str(v) if isinstance(v, int) else f"{v:g}" for v in (low, high))

@@ -48,7 +48,7 @@ def load_models(
     path = directory / "unet.safetensors"
     if not path.is_file():
         raise FileNotFoundError(
-            f"no unet.safetensors in {directory}; `python -m train` makes one in runs/"
+            f"no unet.safetensors in the directory {directory}; `python -m train` makes one"
         )
     unet, info = load(path)
     if not isinstance(unet, UNet):
@@ -73,7 +73,7 @@ def _classifier(directory: Path, info: dict[str, Any]) -> NoisyClassifier:
     if not path.is_file():
         data = info.get("data", "digits")
         raise FileNotFoundError(
-            f"no classifier.safetensors in {directory}; "
+            f"no classifier.safetensors in the directory {directory}; "
             f"`python -m train --preset {data}` trains one after ε_θ"
         )
     classifier, other = load(path)

@@ -2,16 +2,16 @@
 
 import copy
 import dataclasses
+import functools
+import os
 
 import pytest
 import torch
-from train.hardware import autocast_dtype, compile_network, memory_format
 
-from train import hardware
 from train.config import PRESETS
-from train.data import load_data
-from train.loop import training_parts
-from unet import UNet
+from train.training import Training
+from unet import UNet, device
+from unet.device import autocast_dtype, compile_network, memory_format
 
 CPU = torch.device("cpu")
 TINY = {"size": 8, "width": 8, "multipliers": (1,), "blocks": 1, "attention": (8,), "classes": 3}
@@ -34,9 +34,13 @@ def test_channels_last_is_for_cuda():
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
-def test_compiled_and_eager_agree():
-    """Prediction and gradient in float32, where only the order of sums differs: 1e-5 of the
+def test_compiled_and_eager_agree(monkeypatch):
+    """Traced and differentiated as a whole; COMPILE=1 has C++ made of it, too, for a minute.
+
+    Prediction and gradient in float32, where only the order of sums differs: 1e-5 of the
     largest entry is a hundred roundings. Parameters keep their names, and stay the eager one's."""
+    if "COMPILE" not in os.environ:
+        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     torch.manual_seed(0)
     network = UNet(**TINY)
     for p in network.parameters():
@@ -71,7 +75,7 @@ def test_auto_compiles_nothing_on_a_cpu(monkeypatch):
 def test_without_a_compiler_auto_goes_on_and_on_does_not(monkeypatch, capsys):
     """ "auto" would compile on CUDA; a CPU tensor stands in for one there."""
     monkeypatch.setattr(torch, "compile", no_compiler)
-    monkeypatch.setattr(hardware.torch, "zeros", lambda n, device: torch.empty(n))
+    monkeypatch.setattr(device.torch, "zeros", lambda n, device: torch.empty(n))
     network = UNet(**TINY)
     compile_network(network, "auto", torch.device("cuda"))
     assert network._compiled_call_impl is None
@@ -84,8 +88,8 @@ def test_without_a_compiler_auto_goes_on_and_on_does_not(monkeypatch, capsys):
 def test_only_the_trained_network_is_compiled(monkeypatch):
     """The average draws pictures in batches of many sizes, and is a plain network in every file."""
     asked = []
-    monkeypatch.setattr("train.loop.compile_network", lambda *a: asked.append(a))
+    monkeypatch.setattr("train.training.compile_network", lambda *a: asked.append(a))
     config = dataclasses.replace(PRESETS["digits"], compile="on")
     network = UNet(**TINY)
-    parts = training_parts(network, config, load_data("digits", "").images.device, 10)
-    assert asked == [(network, "on", CPU)] and parts["ema"].module is not network
+    training = Training(network, config, CPU, 10)
+    assert asked == [(network, "on", CPU)] and training.averaged is not network

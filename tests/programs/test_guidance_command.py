@@ -302,7 +302,7 @@ def broken(weights, tmp_path, **changes):
 def test_a_directory_without_what_is_needed(weights, tmp_path, capsys):
     out = tmp_path / "picture.png"
     assert guided("none", tmp_path / "nowhere", out) == 2
-    assert "no unet.safetensors in" in capsys.readouterr().err
+    assert "no unet.safetensors in the directory" in capsys.readouterr().err
     (tmp_path / "unet.safetensors").write_bytes((weights / "unet.safetensors").read_bytes())
     assert guided("none", tmp_path, out) == 0
     assert guided("classifier", tmp_path, out) == 2

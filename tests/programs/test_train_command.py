@@ -228,7 +228,7 @@ def test_flags_change_a_preset():
         ("--precision int8", "argument --precision: invalid choice: 'int8'"),
         ("--compile maybe", "argument --compile: invalid choice: 'maybe'"),
         ("--p-uncond 1.5", "--p-uncond must be in [0, 1], got 1.5"),
-        ("--p-uncond nan", "--p-uncond must be a finite number, got nan"),
+        ("--p-uncond nan", "--p-uncond must be in [0, 1], got nan"),
         ("--dropout 1", "--dropout must be in [0, 1)"),
         ("--ema 1", "--ema must be in [0, 1)"),
         ("--lr 0", "--lr must be above 0, got 0.0"),

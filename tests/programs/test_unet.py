@@ -1,7 +1,5 @@
 """The networks, and what a reader may put in."""
 
-import math
-
 import pytest
 import torch
 from tiny import TINY, perturbed
@@ -9,7 +7,6 @@ from torch.testing import assert_close
 
 from train.config import PRESETS
 from unet import NoisyClassifier, UNet
-from unet.blocks import timestep_embedding
 
 SHAPES = {"digits": (1, 8), "mnist": (1, 28), "cifar10": (3, 32)}
 
@@ -117,16 +114,6 @@ def test_the_whole_image_is_seen():
     x = x.double().requires_grad_()
     (g,) = torch.autograd.grad(model(x, t, c)[0, 0, 0, 0], x)
     assert (g != 0).all()
-
-
-def test_sinusoids_are_the_transformers():
-    """DDPM App. B: cos and sin of t/10000^(2i/d), i = 0 … d/2−1."""
-    t, d = torch.tensor([0, 1, 37, 1000]), 6
-    expected = [
-        [f(k / 10_000 ** (2 * i / d)) for f in (math.cos, math.sin) for i in range(d // 2)]
-        for k in t.tolist()
-    ]
-    assert_close(timestep_embedding(t, d), torch.tensor(expected), rtol=0, atol=1e-4)
 
 
 def test_the_answer_has_the_images_type_under_autocast():

@@ -5,12 +5,12 @@ Small files stand for the real ones, with their own checksums in the place of th
 
 import gzip
 import hashlib
-import os
 import pickle
 import struct
 
 import numpy as np
 import pytest
+from bomb import Bomb
 from torchvision.datasets import CIFAR10, MNIST
 
 from train.__main__ import main
@@ -139,14 +139,6 @@ def test_the_archive_of_cifar10(cifar10, tmp_path, capsys, how):
     assert len(load_data("cifar10", str(tmp_path)).images) == 20
     (cifar10 / "data_batch_2").unlink()
     refused("cifar10", tmp_path, archive, capsys)
-
-
-class Bomb:
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
 
 
 def test_a_batch_of_a_stranger_is_not_unpickled(cifar10, tmp_path, capsys):

@@ -28,9 +28,9 @@ from typing import NamedTuple
 import pytest
 import torch
 from commands import PARSERS
-from conftest import COUNT
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from tally import COUNT
 
 import ddpm
 import guidance
@@ -438,7 +438,7 @@ def ordinary(value):
     if isinstance(value, torch.Tensor):
         strange = value.is_meta or value.is_complex() or value.dtype == torch.float8_e4m3fn
         return not strange
-    return isinstance(value, (int, float)) and abs(value) < 10**18 or value is None
+    return (isinstance(value, (int, float)) and abs(value) < 10**18) or value is None
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -561,7 +561,7 @@ def without_the_work(patch, out):
     patch.setattr("train.evaluate.lab.draw", reach)
     patch.setattr("train.experiments.timing.run", reach)
     patch.setattr("train.benchmark.__main__.load_data", lambda *a: load_data("digits", ""))
-    patch.setattr("train.benchmark.__main__.matrix_peak", lambda device: 1e12)
+    patch.setattr("train.benchmark.__main__.matrix_peak", lambda *a: 1e12)
     for work in ("works.contenders", "__main__.measure", "growth.works", "quality.measure"):
         patch.setattr(f"train.benchmark.{work}", reach)
     patch.setattr("torch.set_num_threads", lambda n: None)

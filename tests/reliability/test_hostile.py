@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Bomb
+from bomb import Bomb
 from safetensors.torch import load_file, save_file
 
 from ddpm import cosine_schedule

@@ -1,88 +1,70 @@
 """Nothing is lost: a run that is killed or meets a full disk goes on from its last whole state."""
 
-import contextlib
 import itertools
-import json
 import os
 import random
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
+import forked
 import pytest
 import torch
-from conftest import COUNT
+from helpers import Line, line_config, line_data, log
 from PIL import Image
+from tally import COUNT
 
-from guidance.command import run as run_command
+from guidance.app.flags import run as run_command
 from train.__main__ import main
+from train.config import Config, Start
+from train.loop import fit
 from train.objectives import unet_loss
+from train.state import append_log, load_state, prepare, save_state
+from train.training import Training
 from unet import load
 
-ROOT = Path(__file__).parents[1]
-STEPS = 300
-# A model so small, saved after each step, that a kill often meets a state that is being written.
-SCRIPT = f"""
-import dataclasses, sys, tempfile, torch
-from train.config import Config
-from train.data import Dataset
-from train.loop import fit
-
-class Line(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a = torch.nn.Parameter(torch.zeros(()))
-
-def loss(model, x_0, c, generator):
-    noise = torch.randn(x_0.shape, generator=generator)
-    return (model.a * torch.rand(()) + noise.mean() - x_0.mean()).square()
-
-torch.set_num_threads(1)
-torch.manual_seed(0)
-images = torch.arange(64, dtype=torch.uint8).view(64, 1, 1, 1)
-labels = torch.arange(64) % 10
-data = Dataset("x", images, labels, images, labels, [str(k) for k in range(10)])
-config = Config(out=sys.argv[1], sample_every=1, log_every=10, batch_size=4, warmup=2)
-with tempfile.TemporaryDirectory() as out:  # the first step of a process takes seconds
-    fit("x", Line(), loss, data, dataclasses.replace(config, out=out), 1)
-torch.manual_seed(0)
-print("ready", flush=True)
-averaged, raw = fit("x", Line(), loss, data, config, {STEPS})
-torch.save([raw.a.data, averaged.a.data], sys.argv[1] + "/end.pt")
-"""
+STEPS = 150
 
 
-def start(run):
+def small_steps(run):
+    """A model so small, saved after each step, that a kill often meets a state being written."""
+
+    def loss(model, x_0, c, generator):
+        noise = torch.randn(x_0.shape, generator=generator)
+        return (model.a * torch.rand(()) + noise.mean() - x_0.mean()).square().mean()
+
+    config = line_config(sample_every=1, log_every=10)
+    torch.manual_seed(0)
+    prepare(run, config, Start(resume=True))
+    (run / "ready").touch()
+    training = fit("x", Line(), loss, line_data(), config, STEPS, run=run)
+    torch.save([training.model.a.data, training.averaged.a.data], run / "end.pt")
+
+
+def begin(run):
     run.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(run)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    assert process.stdout.readline() == "ready\n", process.communicate()[1]
+    (run / "ready").unlink(missing_ok=True)
+    process = forked.start(small_steps, run, said=run.parent / "said")
+    while not (run / "ready").exists():
+        assert process.is_alive()
+        time.sleep(0.001)
     return process
 
 
-def finish(process):
+def finish(process, run):
     """Wait for the end, which must be a good one."""
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
+    process.join()
+    assert process.exitcode == 0, (run.parent / "said.err").read_text()
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The run that nobody disturbed: its end, and the seconds that it took."""
-    run = tmp_path_factory.mktemp("whole")
-    process = start(run)
-    begin = time.perf_counter()
-    finish(process)
-    return torch.load(run / "end.pt"), time.perf_counter() - begin
+    run = tmp_path_factory.mktemp("whole") / "r"
+    process, start = begin(run), time.perf_counter()
+    finish(process, run)
+    return torch.load(run / "end.pt"), time.perf_counter() - start
 
 
 def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
@@ -95,50 +77,48 @@ def test_killed_again_and_again_it_ends_where_it_would_have(whole, tmp_path):
     runs = (tmp_path / str(number) for number in itertools.count())
     run = next(runs)
     met: list[int] = []  # the steps of the states that kills have left behind
-    while kills < int(os.environ.get("KILLS", "3")):
-        process = start(run)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(moments.uniform(0, 0.3 * seconds))
+    while kills < int(os.environ.get("KILLS", "5")) or len(set(met)) < 2:
+        process = begin(run)
+        process.join(moments.uniform(0, 0.3 * seconds))
         process.kill()
-        process.communicate()
+        process.join()
         if (run / "end.pt").exists():
-            ends_as(start(run), run, expected)
+            ends_as(begin(run), run, expected)
             run = next(runs)
             continue
         kills += 1
         COUNT["kill -9: tried"] += 1
-        COUNT["kill -9: while the state was written"] += any(run.glob("*.partial"))
-        for state in run.glob("*.state*"):
-            if not state.name.endswith(".partial"):
-                met.append(torch.load(state, weights_only=True)["step"])
+        COUNT["kill -9: while the state was written"] += any(run.glob("*.partial*"))
+        for state in run.glob("x.state*"):
+            met.append(torch.load(state, weights_only=True)["step"])
         if (run / "log.jsonl").exists():
-            for line in (run / "log.jsonl").read_text().splitlines():
-                assert json.loads(line)["step"] <= STEPS
-    assert 0 < min(met) < max(met) <= STEPS
-    ends_as(start(run), run, expected)
+            assert all(entry["step"] <= STEPS for entry in log(run))
+    assert min(met) > 0 and max(met) <= STEPS
+    ends_as(begin(run), run, expected)
 
 
 def ends_as(process, run, expected):
-    finish(process)
+    finish(process, run)
     assert torch.equal(torch.stack(torch.load(run / "end.pt")), torch.stack(expected))
-    assert not list(run.glob("*.partial"))
+    assert not list(run.glob("*.partial*"))
+
+
+def training(step=0):
+    found = Training(torch.nn.Linear(20, 20), Config(), torch.device("cpu"), 9)
+    torch.nn.init.constant_(found.model.weight, step)
+    found.step = step
+    return found
 
 
 def saved(path, step):
-    from train.state import save_state
-
-    model = torch.nn.Linear(20, 20)
-    torch.nn.init.constant_(model.weight, step)
-    save_state(path, {"model": model}, torch.Generator(), step, 0, torch.zeros(()))
+    save_state(path, training(step))
 
 
 def loaded(path):
-    from train.state import load_state
-
-    model = torch.nn.Linear(20, 20)
-    found = load_state(path, {"model": model}, torch.Generator(), torch.device("cpu"), 0)
-    assert bool((model.weight == found[0]).all())
-    return found[0]
+    found = training()
+    load_state(path, found, 0)
+    assert bool((found.model.weight == found.step).all())
+    return found.step
 
 
 def test_the_state_before_the_last_is_kept(tmp_path, capsys):
@@ -166,7 +146,7 @@ def test_a_full_disk_leaves_the_last_state(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OSError, match=rf"{path} can't be written .*; {path} is as it was"):
+        with pytest.raises(OSError, match=rf"{path} can't be written: .*; {path} is as it was"):
             saved(path, 2)
         with pytest.raises(OSError, match="there is none before it"):
             saved(tmp_path / "y.state", 2)
@@ -218,7 +198,7 @@ OBSTACLES = {  # what happens, what the message names, what takes it away
         lambda run: (run / "log.jsonl").rmdir(),
     ),
     "a full disk for a picture": (
-        lambda run: full(run / "samples/step-000006.partial.png"),
+        lambda run: full(run / f"samples/step-000006.partial-{os.getpid()}.png"),
         "samples/step-000006.png can't be written: [Errno 28] No space left",
         lambda run: None,
     ),
@@ -301,8 +281,6 @@ def test_a_run_whose_directory_goes_says_so(tmp_path, monkeypatch, capsys, left)
 
 
 def test_half_a_line_is_taken_back(tmp_path):
-    from train.state import append_log
-
     log = tmp_path / "log.jsonl"
     append_log(log, {"step": 1})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -318,14 +296,15 @@ def test_half_a_line_is_taken_back(tmp_path):
 def test_sigterm_is_ctrl_c(tmp_path, capsys):
     """In the loop the state is saved and the way to go on is said; elsewhere the command ends."""
     run = tmp_path / "r"
-    command = [sys.executable, "-m", "train", *TINY, "--steps", "100000", "--out", str(run)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    until = time.monotonic() + 120
-    while not (run / "unet.state").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    error = process.communicate(timeout=120)[1]
-    assert process.returncode == 130 and "Go on with: python -m train" in error, error
+    flags = [*TINY, "--steps", "100000", "--out", str(run)]
+    process = forked.start(main, flags, said=tmp_path / "said")
+    while not (run / "unet.state").exists():
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.terminate()
+    process.join()
+    error = (tmp_path / "said.err").read_text()
+    assert process.exitcode == 130 and "Go on with: python -m train" in error, error
     assert "Traceback" not in error
     handler = signal.getsignal(signal.SIGTERM)
     assert run_command("python -m x", lambda: os.kill(os.getpid(), signal.SIGTERM)) == 130

@@ -1,7 +1,7 @@
 """A state or a configuration that a stranger wrote: nothing runs, and one line says what is wrong.
 
-That the state is put back whole, optimiser and place in the data order included, is what
-test_train.py's interrupted runs show: they end bit for bit where the whole one does.
+That the state is put back whole, optimiser and place in the data order included, is what the
+interrupted runs of programs/test_train_command.py show: they end bit for bit where the whole does.
 """
 
 import json
@@ -10,29 +10,17 @@ import shutil
 
 import pytest
 import torch
-from conftest import Bomb
+from bomb import Bomb
 
 from train.__main__ import main
 
-TINY = """
-    --width 8 --blocks 1 --batch-size 8 --steps 4 --classifier-steps 0 --warmup 2 --T 60
-    --judge-steps 0 --sampling-steps 1 --log-every 3 --sample-every 9 --device cpu
-""".split()  # noqa: SIM905
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    run = tmp_path_factory.mktemp("runs") / "tiny"
-    assert main([*TINY, "--out", str(run)]) == 0
-    return run
-
 
 @pytest.fixture
-def run(trained, tmp_path):
+def run(finished, tmp_path):
     """A copy of the run, of which only the configuration and the state are left."""
     (tmp_path / "r").mkdir()
     for name in ("config.json", "unet.state"):
-        shutil.copy(trained / name, tmp_path / "r" / name)
+        shutil.copy(finished / name, tmp_path / "r" / name)
     return tmp_path / "r"
 
 
@@ -64,7 +52,9 @@ def test_a_malicious_pickle_executes_nothing(run, tmp_path, capsys, protocol):
 WRONG = [None, "a", -1, 2.5, float("nan"), float("inf"), True, [1], torch.tensor([1.0, 2.0])]
 
 
-@pytest.mark.parametrize("key", ["step", "count", "total", "generator", "global", "device"])
+@pytest.mark.parametrize(
+    "key", ["step", "count", "total", "generator", "dropout", "device", "others"]
+)
 def test_entries_that_no_run_has_written(run, capsys, key):
     state = torch.load(run / "unet.state", weights_only=True)
     for wrong in WRONG:
@@ -77,7 +67,7 @@ def test_entries_that_no_run_has_written(run, capsys, key):
         refused(run, capsys, "unet.state can't be taken up")
 
 
-@pytest.mark.parametrize("part", ["model", "ema", "optimizer", "scheduler"])
+@pytest.mark.parametrize("part", ["model", "averaged", "optimizer", "scheduler"])
 def test_parts_that_no_run_has_written(run, capsys, part):
     state = torch.load(run / "unet.state", weights_only=True)
     for wrong in (None, {}, [], "a", 7, {"a": 1}, {**state[part], "param_groups": []}):
@@ -95,7 +85,7 @@ def tensors_of(state, part):
     return [(state[part], name)]
 
 
-@pytest.mark.parametrize("part", ["model", "ema", "optimizer"])
+@pytest.mark.parametrize("part", ["model", "averaged", "optimizer"])
 @pytest.mark.parametrize("change", ["shape", "nan", "inf", "text"])
 def test_tensors_that_no_run_has_written(run, capsys, part, change):
     whole = (run / "unet.state").read_bytes()

@@ -91,7 +91,8 @@ def diffusers(data: Dataset, config: Config, precision: str, target: int) -> Con
         )
 
     def call(model: Any, x: Tensor, t: Tensor, c: Tensor) -> Tensor:
-        return model(x, t - 1, class_labels=c).sample
+        eps: Tensor = model(x, t - 1, class_labels=c).sample
+        return eps
 
     model, cost = nearest(build, call, data, config, target)
     betas = {"linear": "linear", "cosine": "squaredcos_cap_v2"}[config.schedule]
@@ -147,7 +148,8 @@ def lucidrains(data: Dataset, config: Config, precision: str, target: int) -> Co
         )
 
     def call(model: Any, x: Tensor, t: Tensor, c: Tensor) -> Tensor:
-        return model(x, t - 1, c)
+        eps: Tensor = model(x, t - 1, c)
+        return eps
 
     model, cost = nearest(build, call, data, config, target)
     diffusion = GaussianDiffusion(
@@ -172,6 +174,7 @@ def lucidrains(data: Dataset, config: Config, precision: str, target: int) -> Co
     def sample(n: int) -> Tensor:
         c = torch.arange(n, device=device) % K
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            return diffusion.sample(c, cond_scale=1 + W, rescaled_phi=0.0)
+            x: Tensor = diffusion.sample(c, cond_scale=1 + W, rescaled_phi=0.0)
+        return x
 
     return Contender(f"lucidrains, {precision}", cost, parameters(model), step, sample)

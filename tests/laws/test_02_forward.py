@@ -1,18 +1,17 @@
-"""q. The expected values come from kernels, Bayes' rule and a grid."""
+"""q, DDPM Eq. 2, 4, 6, 7. The expected values come from kernels, Bayes' rule and a grid."""
 
 import math
 
 import pytest
 import torch
-from conftest import normal
+from oracles import normal
 from torch.testing import assert_close
 
-from ddpm import cosine_schedule, q_posterior, q_sample
-from ddpm.forward import noise_like
+from ddpm import q_posterior, q_sample
 
 
 def test_q_sample_is_t_single_steps(schedule):
-    """DDPM Eq. 4 from Eq. 2: x ← √(1−β)·x + √β·z, followed as (signal, variance of the noise)."""
+    """DDPM Eq. 2, 4: x ← √(1−β)·x + √β·z, followed as (signal, variance of the noise)."""
     t = torch.arange(0, 1001)
     one, zero = torch.ones(1001, 1, dtype=torch.float64), torch.zeros(1001, 1, dtype=torch.float64)
     signal = q_sample(schedule, one, t, zero).flatten()
@@ -27,6 +26,7 @@ def test_q_sample_is_t_single_steps(schedule):
 
 
 def test_q_sample_is_linear_per_image(schedule):
+    """DDPM Eq. 4 with a t for each image: a batch is as many calls."""
     x_0, eps = normal((3, 2, 4, 4)), normal((3, 2, 4, 4), 1)
     t = torch.tensor([1, 400, 1000])
     x_t = q_sample(schedule, x_0, t, eps)
@@ -49,6 +49,7 @@ def test_q_posterior_is_bayes_rule_in_precision_form(schedule):
 
 
 def test_q_posterior_at_t_1_is_x_0(schedule):
+    """DDPM Eq. 7 at t = 1: ᾱ_0 = 1 leaves nothing of x_1, and β̃_1 = 0."""
     x_0, x_t, t = normal((5, 2)), normal((5, 2), 1), torch.ones(5, dtype=torch.int64)
     mean, variance = q_posterior(schedule, x_0, x_t, t)
     assert_close(mean, x_0, rtol=1e-12, atol=1e-12)
@@ -73,35 +74,3 @@ def test_q_posterior_on_a_grid(schedule, t):
     )
     assert math.isclose(mean, (p * x).sum(), rel_tol=1e-9, abs_tol=1e-9)
     assert math.isclose(variance, (p * (x - mean.squeeze()) ** 2).sum(), rel_tol=1e-8)
-
-
-def test_noise_follows_the_generator_and_the_image():
-    x = torch.zeros(3, 2, dtype=torch.float64)
-    first, second = (noise_like(x, torch.Generator().manual_seed(7)) for _ in range(2))
-    assert torch.equal(first, second) and first.dtype == torch.float64 and first.shape == x.shape
-    assert not torch.equal(first, noise_like(x, torch.Generator().manual_seed(8)))
-
-
-def test_noise_is_drawn_where_the_generator_is(generator):
-    """The image is on another device (meta, which has no values): the noise is the CPU's."""
-    x, before = torch.zeros(3, 2, dtype=torch.float64, device="meta"), generator.get_state()
-    noise = noise_like(x, generator)
-    assert noise.is_meta and noise.dtype == torch.float64
-    assert not torch.equal(generator.get_state(), before)
-    state = torch.get_rng_state()
-    assert noise_like(x).is_meta and torch.equal(torch.get_rng_state(), state)
-
-
-def test_the_images_device_is_kept(schedule):
-    x, t = torch.zeros(2, 3, device="meta"), torch.ones(2, dtype=torch.int64, device="meta")
-    assert q_sample(schedule, x, t, x).is_meta
-    assert all(part.is_meta for part in q_posterior(schedule, x, x, t))
-
-
-def test_shapes_that_would_broadcast_are_refused():
-    schedule, t = cosine_schedule(10), torch.tensor([1, 2])
-    x, other = torch.zeros(2, 3), torch.zeros(2, 1)
-    with pytest.raises(ValueError, match="^eps must have the shape of x_0"):
-        q_sample(schedule, x, t, other)
-    with pytest.raises(ValueError, match="^x_t must have the shape of x_0"):
-        q_posterior(schedule, x, other, t)

@@ -1,17 +1,17 @@
-"""docs/equations.md: every row names a function that cites the equation and a test that passed.
+"""docs/equations.md: every row names a function that cites the equation and a test that exists.
 
-Where it names a notebook, a section of it shows the equation and runs the function.
+That the test has passed is looked at when a run of all laws ends, in equation_index.py. Where the
+row names a notebook, a section of it shows the equation and runs the function.
 """
 
 import ast
 import importlib
 import json
 import re
-from pathlib import Path
 
 import pytest
+from equation_index import INDEX, ROOT, equations, name_of, named_tests
 
-ROOT = Path(__file__).parents[1]
 NUMBERS = r"\d+(?:–\d+)?(?:, \d+(?:–\d+)?)*"
 CITATION = re.compile(
     rf"(?<!\w)(DDPM|ADM|CFG|NegPrompt|DDIM|DNG)((?:,?\s+(?:Eq|Alg)\.\s+{NUMBERS})+)"
@@ -24,15 +24,6 @@ COMPLETE = {
     "DDIM": ["Eq. 12", "Eq. 16"],
     "DNG": ["Eq. 10", "Alg. 1"],
 }
-
-
-def rows(text):
-    """The cells of the index's table; a bar inside a formula is written \\|."""
-    lines = [line for line in text.splitlines() if re.match(r"\| (?!paper)\w", line)]
-    return [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-
-
-INDEX = rows((ROOT / "docs/equations.md").read_text())
 
 
 def citations(docstring):
@@ -60,6 +51,7 @@ def resolve(name):
 
 
 def test_the_index_is_complete():
+    """Every numbered equation of each paper, in order."""
     listed = {}
     for paper, equation, *_ in INDEX:
         listed.setdefault(paper, []).append(equation)
@@ -67,13 +59,15 @@ def test_the_index_is_complete():
 
 
 def test_citations_are_read_as_they_are_written():
+    """Ranges, lists, line breaks; and a longer name that ends in a paper's is another paper."""
     text = "As DDPM Eq. 3–5, 16, Alg. 1 says; CFG Eq. 6, but not IDDPM Eq. 9 and\n ADM Alg.\n 2."
     numbers = {("DDPM", f"Eq. {n}") for n in (3, 4, 5, 16)}
     assert citations(text) == numbers | {("DDPM", "Alg. 1"), ("CFG", "Eq. 6"), ("ADM", "Alg. 2")}
 
 
 @pytest.mark.parametrize("row", INDEX, ids=lambda row: f"{row[0]} {row[1]}")
-def test_every_row_resolves(row, request):
+def test_every_row_resolves(row):
+    """The function cites the equation, and so does the test."""
     paper, equation, formula, functions, tests, _notebook = row
     assert formula
     if functions.startswith("definition: "):
@@ -82,18 +76,13 @@ def test_every_row_resolves(row, request):
     for name in re.findall(r"`([^`]+)`", functions):
         function = resolve(name)
         assert (paper, equation) in citations(function.__doc__), f"{name} does not cite it"
-    names = re.findall(r"`([^`]+)`", tests)
+    names = named_tests(row)
     assert names
     for name in names:
-        file, _, test = name.partition("::")
-        tree = ast.parse((ROOT / "tests" / file).read_text())
-        assert test in [n.name for n in tree.body if isinstance(n, ast.FunctionDef)], name
-        outcomes = request.config.outcomes
-        ran = [o for node, o in outcomes.items() if re.search(rf"{file}::{test}(\[|$)", node)]
-        selected = any(
-            item.path.name == file and item.originalname == test for item in request.session.items
-        )
-        assert set(ran) <= {"passed"} and (ran or not selected), f"{name}: {ran or 'did not run'}"
+        path, _, test = name.partition("::")
+        tree = ast.parse((ROOT / "tests" / path).read_text(encoding="utf-8"))
+        found = {n.name: ast.get_docstring(n) for n in tree.body if isinstance(n, ast.FunctionDef)}
+        assert (paper, equation) in citations(found[test] or ""), f"{name} does not cite it"
 
 
 def sections(notebook):
@@ -115,6 +104,7 @@ def sections(notebook):
     "row", [row for row in INDEX if row[5] != "—"], ids=lambda row: f"{row[0]} {row[1]}"
 )
 def test_the_notebooks_section_shows_the_equation(row):
+    """In its prose; and its code calls the function."""
     paper, equation, _formula, functions, _tests, notebook = row
     link = re.fullmatch(r"\[(\d\d) (.+)\]\((\.\./notebooks/\1_\w+\.ipynb)#(.+)\)", notebook)
     assert link, notebook
@@ -127,6 +117,15 @@ def test_the_notebooks_section_shows_the_equation(row):
 
 
 def test_most_central_equations_are_shown():
+    """A notebook shows each of the equations that the project is about."""
     shown = {(row[0], row[1]) for row in INDEX if row[5] != "—"}
     assert {("DDPM", "Eq. 4"), ("DDPM", "Eq. 14"), ("ADM", "Eq. 14"), ("CFG", "Eq. 6")} < shown
     assert {("NegPrompt", "Eq. 5"), ("DDIM", "Eq. 12")} < shown
+
+
+def test_a_test_is_known_by_any_of_its_node_ids():
+    """With and without parameters, from the repository's root or from a folder above it."""
+    name = "laws/test_02_forward.py::test_q_posterior_on_a_grid"
+    for nodeid in (f"tests/{name}[linear-2]", f"a/b/tests/{name}[x::y]", name):
+        assert name_of(nodeid) == name and equations(nodeid) == "DDPM Eq. 6"
+    assert equations("tests/laws/test_equations.py::test_the_index_is_complete") == ""

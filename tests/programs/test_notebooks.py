@@ -1,15 +1,13 @@
-"""The notebooks: they run from top to bottom, and what is stored in them is what they make."""
+"""The notebooks: what is stored in them is what they make. (pytest --nbmake runs them.)"""
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "notebooks"))
 
 from execute import fingerprint  # noqa: E402
@@ -31,15 +29,6 @@ def prose(path):
 
 def test_there_are_six():
     assert [name[:3] for name in NAMES] == [f"0{k}_" for k in range(1, 7)]
-
-
-@notebooks
-def test_it_runs_from_top_to_bottom(path):
-    """In a process of its own: the kernel's warnings are not this project's."""
-    command = [sys.executable, str(ROOT / "notebooks/execute.py"), "--check", path.name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert path.name in done.stdout
 
 
 @notebooks
@@ -83,20 +72,3 @@ def test_no_text_is_longer_than_a_screen(path):
         if cell.cell_type == "markdown":
             visible = re.sub(r"<details>.+?</details>", "", cell.source, flags=re.DOTALL)
             assert len(visible.splitlines()) <= 45, cell.source[:80]
-
-
-def test_the_runner_says_which_cell_failed(tmp_path):
-    """An error in a cell is an exit code, and names the error."""
-    script = (ROOT / "notebooks/execute.py").read_text(encoding="utf-8")
-    (tmp_path / "execute.py").write_text(script, encoding="utf-8")
-    (tmp_path / "style.py").write_text("")
-    cell = nbformat.v4.new_code_cell("raise RuntimeError('on purpose')", id="only")
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "01_broken.ipynb")
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "execute.py")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode != 0 and "on purpose" in done.stderr

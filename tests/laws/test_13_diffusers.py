@@ -4,19 +4,24 @@ import warnings
 
 import pytest
 import torch
-from conftest import normal
+from oracles import normal
 from torch.testing import assert_close
 
-from ddpm import ancestral, cosine_schedule, ddim, linear_schedule, timesteps
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its imports warn about packages that it can do without
-    diffusers = pytest.importorskip("diffusers")
+from ddpm import ancestral, cosine_schedule, ddim, linear_schedule, q_sample, timesteps
 
 # Its tables are float32: 1 − ᾱ_1 = 1e-4 keeps 3 to 4 digits there.
 CLOSE = {"rtol": 1e-3, "atol": 2e-4}
 LINEAR = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 COSINE = {"beta_schedule": "squaredcos_cap_v2"}
+
+
+@pytest.fixture(scope="module")
+def diffusers():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its imports warn about packages that it can do without
+        library = pytest.importorskip("diffusers")
+        assert library.DDPMScheduler and library.DDIMScheduler  # imported when first asked for
+    return library
 
 
 def eps(x_t, t):
@@ -29,7 +34,8 @@ def schedules(name):
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
-def test_tables(name):
+def test_tables(diffusers, name):
+    """β_t of both schedules."""
     ours, config = schedules(name)
     theirs = diffusers.DDPMScheduler(num_train_timesteps=1000, **config)
     assert_close(ours.beta[1:].float(), theirs.betas, rtol=2e-4, atol=1e-7)
@@ -40,7 +46,8 @@ def test_tables(name):
     ("ours", "theirs"), [("beta", "fixed_large"), ("posterior", "fixed_small")]
 )
 @pytest.mark.parametrize("clip", [None, (-1, 1)])
-def test_ancestral_step_by_step(steps, ours, theirs, clip):
+def test_ancestral_step_by_step(diffusers, steps, ours, theirs, clip):
+    """DDPM Alg. 2 beside DDPMScheduler: all steps, even strides, uneven ones."""
     schedule, config = schedules("linear")
     scheduler = diffusers.DDPMScheduler(
         num_train_timesteps=1000, variance_type=theirs, clip_sample=clip is not None, **config
@@ -72,7 +79,8 @@ def test_ancestral_step_by_step(steps, ours, theirs, clip):
 @pytest.mark.parametrize("steps", [50, 8, 1000])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("clip", [None, (-1, 1)])
-def test_ddim_step_by_step(steps, eta, clip):
+def test_ddim_step_by_step(diffusers, steps, eta, clip):
+    """DDIM Eq. 12, 16 beside DDIMScheduler."""
     schedule, config = schedules("linear")
     scheduler = diffusers.DDIMScheduler(
         num_train_timesteps=1000,
@@ -105,11 +113,10 @@ def test_ddim_step_by_step(steps, eta, clip):
         x = step.x
 
 
-def test_forward_noising():
+def test_forward_noising(diffusers):
+    """DDPM Eq. 4 beside add_noise."""
     schedule, config = schedules("linear")
     theirs = diffusers.DDPMScheduler(num_train_timesteps=1000, **config)
-    from ddpm import q_sample
-
     x_0, noise, t = normal((6, 3)), normal((6, 3), 1), torch.tensor([1, 2, 10, 100, 500, 1000])
     expected = theirs.add_noise(x_0, noise, t - 1)
     assert_close(q_sample(schedule, x_0, t, noise), expected, **CLOSE)
