@@ -170,7 +170,7 @@ def test_the_real_fid_sees_bytes_in_three_channels(weights, capsys, monkeypatch)
         (["--bound", "361"], "--bound must be 0 or 2..360"),
         (["--n", "15"], "--n must be a multiple of the 10 classes, got 15"),
         (["--n", "2000"], "--n must be at most"),
-        (["--steps", "21"], "steps must be"),
+        (["--steps", "21"], "--steps must be at most T = 20, got 21"),
         (["--batch-size", "0"], "--batch-size must be in 1..1000000, got 0"),
         (["--seed", "-1"], "--seed must be in 0.."),
         (["--out", "."], "is not a CSV file of results"),

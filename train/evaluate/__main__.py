@@ -74,6 +74,8 @@ def evaluate(given: argparse.Namespace) -> int:
     lab = ranks.first(lambda: Lab(flags, device, batch_size=flags.batch_size))
     if flags.bound and not 2 <= flags.bound <= len(lab.data.test_images):
         raise ValueError(f"--bound must be 0 or 2..{len(lab.data.test_images)}, got {flags.bound}")
+    if flags.steps > lab.models.schedule.T:
+        raise ValueError(f"--steps must be at most T = {lab.models.schedule.T}, got {flags.steps}")
     results, c = Results(Path(flags.out)), lab.labels(flags.n)
     results.expect(["dtype", "bound"])
     fid = inception_distance() if flags.features == "inception" and ranks.rank() == 0 else None

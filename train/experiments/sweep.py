@@ -39,6 +39,8 @@ def sweep(experiment: Experiment, flags: Any, results: Results) -> pd.DataFrame:
     results.expect([*COMMON, *experiment.key, "seed"])
     device = choose_device(flags.device)
     lab = Lab(flags, device, batch_size=flags.batch_size, classifier=experiment.classifier)
+    if flags.steps > lab.models.schedule.T:
+        raise ValueError(f"--steps must be at most T = {lab.models.schedule.T}, got {flags.steps}")
     values = (lab.data.name, lab.fingerprint, lab.dtype_name, flags.steps, flags.n)
     common: Row = dict(zip(COMMON, values, strict=True))
     jobs = []
