@@ -634,7 +634,7 @@ def test_the_course_is_the_librarys(swept, library):
     for which, other in (("plain", torch.full((90,), 10)), ("negative", negative)):
         eps = negative_guidance(library.unet, c, other, 2, null=10)
         x_T = torch.randn(90, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-        x = [step.x for step in ddim(library.schedule, eps, x_T, S)][0]  # after one update
+        x = next(step.x for step in ddim(library.schedule, eps, x_T, S))  # after one update
         t = torch.full((90,), steps[1])
         with torch.no_grad():
             p, n, null = (library.unet(x, t, y).flatten(1)
