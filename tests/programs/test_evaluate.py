@@ -83,15 +83,17 @@ def test_each_call_adds_a_line(weights, capsys, monkeypatch):
     assert rows[0]["cas"] != rows[0]["cas"] and 0 <= rows[1]["cas"] <= 1
 
 
-def test_the_ancestral_sampler_is_the_librarys(weights):
-    assert evaluate(weights, "--sampler", "ancestral", "--variance", "beta", "--w", "0") == 0
+@pytest.mark.parametrize(
+    ("sampler", "options"), [(ancestral, {"variance": "beta"}), (ddim, {"eta": 0.5})]
+)
+def test_the_samplers_are_the_librarys(sampler, options, weights):
+    flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    assert evaluate(weights, "--sampler", sampler.__name__, *flags, "--w", "0") == 0
     models, generator = load_models(weights), torch.Generator().manual_seed(0)
     c = torch.arange(10).repeat_interleave(4)
     x_T = torch.randn(40, 1, 8, 8, generator=generator)
-    steps = ancestral(
-        models.schedule, lambda x, t: models.unet(x, t, c), x_T, 5, variance="beta",
-        generator=generator,
-    )  # fmt: skip
+    steps = sampler(models.schedule, lambda x, t: models.unet(x, t, c), x_T, 5,
+                    generator=generator, **options)  # fmt: skip
     features, _ = ask(load(weights / "judge.safetensors")[0], [step.x for step in steps][-1])
     (row,) = read_rows(weights.parent / "results.csv").to_dict("records")
     assert row["diversity"] == pytest.approx(metrics.diversity(features, c), rel=1e-4)

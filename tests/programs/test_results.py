@@ -15,7 +15,7 @@ from train.experiments.__main__ import main as experiments
 ROOT = Path(__file__).parents[2]
 ROWS = [
     {"method": "a, b", "w": 0.1, "seed": 0, "value": 1 / 3},
-    {"method": "ε", "w": 2, "seed": 2**61 + 1, "value": float("nan")},
+    {"method": "None", "w": 2, "seed": 2**61 + 1, "value": float("nan")},
 ]
 
 
@@ -24,11 +24,12 @@ def test_results_come_back_as_they_were(tmp_path):
     results = Results(path)
     results.add(ROWS[:1])
     results.add(ROWS[1:])
-    first, second = "a, b", "ε"
+    first, second = "a, b", "None"
     assert path.read_text() == (
         f'method,w,seed,value\n"{first}",0.1,0,0.333333\n{second},2,{2**61 + 1},nan\n'
     )
     again = Results(path)
+    assert list(again.rows["method"]) == [first, second]  # a name, and no missing value
     assert again.rows.equals(results.rows) and list(again.rows["seed"]) == [0, 2**61 + 1]
     assert list(again.matching({"method": "a, b", "w": 0.1, "seed": 0})["value"]) == [0.333333]
     assert len(again.matching({"w": 2.0})) == 1 and again.matching({"seed": 2}).empty
