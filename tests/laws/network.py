@@ -48,7 +48,7 @@ def judge(state: State, x: Tensor, dropout: Dropout, training: bool
     """The features, the logits, and the running statistics after them."""
     h, statistics = x, {}
     for i, stride in enumerate((1, 2, 1, 2, 1)):
-        h = convolution(state, f"convolutions.{i}", h, stride, bias=False)
+        h = convolution(state, f"convolutions.{i}", h, stride=stride, bias=False)
         h, new = batch_norm(state, f"norms.{i}", h, training)
         h = torch.where(h > 0, h, 0)
         statistics |= new
@@ -85,21 +85,21 @@ def res_block(state: State, name: str, x: Tensor, emb: Tensor, dropout: Dropout)
     s, b = y[:, :channels], y[:, channels:]
     h = (1 + s) * group_norm(state, f"{name}.norm_out", h) + b
     h = convolution(state, f"{name}.conv_out", dropout(silu(h)))
-    return h + (x if x.shape[1] == channels else convolution(state, f"{name}.skip", x))
+    return h + (x if x.shape[1] == channels else convolution(state, f"{name}.skip", x, k=1))
 
 
 def attention(state: State, name: str, x: Tensor) -> Tensor:
     """x + softmax(QKᵀ/√d)·V, a head at a time. The narrowest heads of 32 channels or more."""
     C = x.shape[1]
     d = next(d for d in range(min(32, C), C + 1) if C % d == 0)
-    qkv = convolution(state, f"{name}.qkv", group_norm(state, f"{name}.norm", x)).flatten(2)
+    qkv = convolution(state, f"{name}.qkv", group_norm(state, f"{name}.norm", x), k=1).flatten(2)
     heads = []
     for i in range(0, C, d):
         q, k, v = (qkv[:, start + i : start + i + d].mT for start in (0, C, 2 * C))  # (B, N, d)
         scores = q @ k.mT / d**0.5  # (B, N, N)
         weights = (scores - scores.amax(2, keepdim=True)).exp()
         heads.append((weights / weights.sum(2, keepdim=True) @ v).mT)  # (B, d, N)
-    return x + convolution(state, f"{name}.out", torch.cat(heads, dim=1).view_as(x))
+    return x + convolution(state, f"{name}.out", torch.cat(heads, dim=1).view_as(x), k=1)
 
 
 def time(state: State, t: Tensor, width: int) -> Tensor:
@@ -112,11 +112,11 @@ def sinusoids(t: Tensor, d: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-def convolution(state: State, name: str, x: Tensor, stride: int = 1, bias: bool = True) -> Tensor:
-    """The windows of x, with zeros around it so that stride 1 keeps its size, times the weights."""
-    weight = state[f"{name}.weight"]  # (C_out, C_in, k, k)
-    k, (B, C, H, W) = weight.shape[2], x.shape
-    edge = k // 2
+def convolution(state: State, name: str, x: Tensor, k: int = 3, stride: int = 1, bias: bool = True
+                ) -> Tensor:  # fmt: skip
+    """The k×k windows of x, with zeros around it so that stride 1 keeps its size, times weights."""
+    B, C, H, W = x.shape
+    weight, edge = state[f"{name}.weight"].view(-1, C, k, k), k // 2  # (C_out, C, k, k)
     padded = x.new_zeros(B, C, H + 2 * edge, W + 2 * edge)
     padded[:, :, edge : edge + H, edge : edge + W] = x
     windows = padded.unfold(2, k, stride).unfold(3, k, stride)  # (B, C, H', W', k, k)

@@ -137,7 +137,7 @@ def given(masks, p):
     def dropout(h):
         mask = masks.pop(0)
         assert mask.shape == h.shape and set(mask.unique().tolist()) <= {0.0, 1 / (1 - p)}
-        assert ((mask == 0).double().mean() - p).abs() <= 4 * math.sqrt(p * (1 - p) / h.numel())
+        assert ((mask == 0).double().mean() - p).abs() <= 6 * math.sqrt(p * (1 - p) / h.numel())
         return h * mask
 
     return dropout
@@ -163,7 +163,7 @@ def test_the_network_is_the_same_written_twice(exact_sinusoids, kind, name):
     with torch.no_grad():
         expected = written_again(model, asked)
         assert_close(model(*asked), expected, rtol=1e-10, atol=1e-10)
-        assert not model.training and expected.std() > 0.1
+        assert not model.training and expected.abs().max() > 0.1
 
 
 @every_network
@@ -260,9 +260,9 @@ def test_a_new_nulls_row_is_like_any_other():
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("kind", [UNet, NoisyClassifier])
 def test_a_new_network_answers_0(kind, name):
-    """DDPM's network starts with its last layer at 0, so that L_simple starts at 1; p_φ undecided.
+    """As DDPM's code has it: L_simple starts at 1. And p_φ starts undecided.
 
-    And a layer at 0 learns: its gradient is not 0.
+    A last layer at 0 learns, since what it gets is not 0; so no other layer may start there.
     """
     torch.manual_seed(0)
     model = build(kind, name)
@@ -272,18 +272,22 @@ def test_a_new_network_answers_0(kind, name):
     (answer - 1).square()[:, 0].sum().backward()
     last = model.out if kind is UNet else model.head
     assert last.weight.grad.abs().max() > 0 and last.bias.grad.abs().max() > 0
+    at_0 = {name.rpartition(".")[0] for name, p in model.named_parameters() if not p.any()}
+    layers = {"conv_out", "norm", "norm_in", "norm_out", "out" if kind is UNet else "head"}
+    layers |= {"out"} if model.architecture["attention"] else set()
+    assert {name.rpartition(".")[2] for name in at_0} == layers
 
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("kind", [UNet, NoisyClassifier])
 def test_a_new_block_passes_its_input_on(kind, name):
-    """DDPM's and ADM's blocks start at x, or at its 1×1 convolution where the channels change."""
+    """x, or its 1×1 convolution where the channels change: as in DDPM's and ADM's code."""
     torch.manual_seed(0)
     model = build(kind, name).double()
     for number, block in enumerate(m for m in model.modules() if isinstance(m, ResBlock)):
         c_in, c_out = block.conv_in.in_channels, block.conv_out.out_channels
         x, emb = normal((2, c_in, 3, 3), number), normal((2, block.scale_shift.in_features))
-        passed = x if c_in == c_out else network.convolution(block.state_dict(), "skip", x)
+        passed = x if c_in == c_out else network.convolution(block.state_dict(), "skip", x, k=1)
         assert_close(block(x, emb), passed, rtol=0, atol=1e-12)
     for attention in (m for m in model.modules() if isinstance(m, SelfAttention)):
         x = normal((2, attention.out.in_channels, 3, 3))
@@ -403,7 +407,7 @@ def test_the_shipped_weights_keep_their_loss(name, images, expected):
 
     On held-out images: image number i of N at t_i in the middle of the i-th of N equal parts of
     1..T, with the i-th ε of numpy's RandomState(0), whose stream is frozen; the mean over images
-    and pixels. Four digits tell a raw network from its average, and one schedule from another.
+    and pixels. Noise of 0.3 % on the weights, another schedule, or ∅'s row at 0 moves them.
     """
     x_0, c = images()
     N = len(x_0)
