@@ -1,9 +1,8 @@
-"""What the first training step of a process would wait for, done once for all of `forked`'s."""
+"""What takes seconds to import, training's first step included: once, for all of `forked`'s.
 
-import torch
-from helpers import Line, line_config, line_data, line_loss
+No step is made: its threads would hold locks that a fork never gets back.
+"""
 
-from train.loop import fit
+import torch._dynamo  # noqa: F401 (imported by the first optimiser)
 
-torch.set_num_threads(1)
-fit("x", Line(), line_loss, line_data(), line_config(), 1)
+import train.__main__  # noqa: F401

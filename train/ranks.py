@@ -1,7 +1,4 @@
-"""What the processes that torchrun has started do together: `world()` ranks, numbered from 0.
-
-A process that is alone goes through here untouched.
-"""
+"""What the ranks that torchrun has started do together; a process alone goes through untouched."""
 
 import argparse
 import itertools

@@ -16,7 +16,7 @@ from ddpm import cosine_schedule
 from train.config import Config
 from train.data import load_data
 from train.loop import Diverged, Interrupted, fit
-from train.objectives import new_networks, phases
+from train.objectives import judge_loss, new_judge, new_networks, phases
 from train.training import Training, learning_rate
 
 CPU = torch.device("cpu")
@@ -73,6 +73,18 @@ def test_the_average_is_the_exponential_one():
         decay = min(0.8, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * value
     assert_close(training.averaged.a.item(), expected, rtol=1e-5, atol=0)
+
+
+def test_buffers_are_copied_and_not_averaged():
+    """BatchNorm's running statistics are an average already."""
+    data, config = load_data("digits", ""), Config(judge_width=4, batch_size=8)
+    training = Training(new_judge(data, config), config, CPU, 9)
+    for _ in range(3):
+        training.update(judge_loss, data)
+    buffers = dict(training.averaged.named_buffers())
+    for name, buffer in training.model.named_buffers():
+        assert torch.equal(buffers[name], buffer)
+    assert buffers["norms.0.num_batches_tracked"] == 3
 
 
 def test_gradients_are_clipped():

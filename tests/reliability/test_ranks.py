@@ -27,6 +27,8 @@ from train import __main__ as command
 from train import ranks
 from train.config import PRESETS, Config, parser
 from train.data import Dataset
+from train.evaluate import __main__ as evaluate
+from train.evaluate.results import read_rows
 from train.loop import Diverged, Interrupted, fit
 from train.objectives import unet_loss
 from train.state import load_state
@@ -401,3 +403,22 @@ def test_ctrl_c_to_torchrun_saves_the_state(tmp_path):
     go_on = f"torchrun --nproc-per-node=2 -m train --preset digits --out {run} --resume"
     assert error.count("interrupted; the state is in") == error.count(go_on) == 1, error
     assert torch.load(run / "unet.state", weights_only=True)["step"] >= 5
+
+
+def evaluated(flags, where):
+    return evaluate.main([*flags, "--out", str(where)])
+
+
+def test_evaluation_by_two_ranks_is_one_line_and_the_same_numbers(tmp_path, monkeypatch, capsys):
+    """To six digits, as they are written: each number of the one row, not its text."""
+    flags = "--weights weights/digits --n 20 --steps 2 --batch-size 5 --device cpu".split()  # noqa: SIM905
+    monkeypatch.chdir(ROOT)
+    codes, out, err = in_ranks(evaluated, flags, tmp_path / "two.csv")
+    assert codes == [0, 0], err
+    assert evaluated(flags, tmp_path / "one.csv") == 0
+    assert out.replace("two.csv", "one.csv") == capsys.readouterr().out
+    one, two = (read_rows(tmp_path / f"{name}.csv").iloc[0].to_dict() for name in ("one", "two"))
+    assert one.keys() == two.keys() and len(one) > 20
+    for key, value in one.items():
+        same = value if isinstance(value, str) else pytest.approx(value, rel=1e-5, nan_ok=True)
+        assert two[key] == same, key
