@@ -1,8 +1,8 @@
 """`make mutants`: small faults put into ddpm/ and guidance/, one at a time; does a test notice?
 
 mutmut makes the mutants and runs, for each of them, the tests that call the function it is in.
-Three things differ from its defaults. Functions under `@torch.no_grad()` are mutated too, though
-mutmut leaves decorated ones alone. Nothing inside a `raise` is, which is the wording of an error;
+Three things differ from its defaults. Functions under `@checked` and `@torch.no_grad()` are mutated
+too, though mutmut leaves decorated ones alone. Nothing inside a `raise` is, which is the wording of an error;
 whether it is raised is a matter of the condition before it. And the quickest tests run first.
 What survives is explained in docs/mutants.md.
 """
@@ -33,7 +33,7 @@ def skip(self: MutationVisitor, node: cst.CSTNode) -> bool:
         return True
     if isinstance(node, cst.FunctionDef):
         code = [cst.Module([]).code_for_node(d.decorator) for d in node.decorators]
-        if code == ["torch.no_grad()"]:
+        if set(code) <= {"checked", "torch.no_grad()"}:
             return False
     return skip_by_default(self, node)
 
