@@ -294,6 +294,26 @@ def test_a_new_block_passes_its_input_on(kind, name):
         assert torch.equal(attention(x, None), x)
 
 
+def test_adagn_scales_and_shifts_what_is_normed():
+    """ADM Sec. 3: AdaGN(h, y) = y_s·GroupNorm(h) + y_b.
+
+    The other road: where the embedding says y_s = 3 and y_b = 60, each group's mean is 60 and its
+    standard deviation 3, so far above 0 that SiLU changes nothing.
+    """
+    torch.manual_seed(0)
+    block, found = ResBlock(16, 32, emb=4, dropout=0.0).double(), []
+    block.dropout.register_forward_pre_hook(lambda module, inputs: found.append(inputs[0]))
+    with torch.no_grad():
+        block.scale_shift.weight.zero_()
+        block.scale_shift.bias.copy_(torch.tensor([3.0 - 1] * 32 + [60.0] * 32))
+        block(normal((2, 16, 8, 8)), normal((2, 4)))
+    groups = found[0].reshape(2, 4, -1)  # 32 channels, 8 a group
+    assert_close(groups.mean(2), torch.full_like(groups[:, :, 0], 60), rtol=0, atol=1e-9)
+    assert_close(
+        groups.std(2, correction=0), torch.full_like(groups[:, :, 0], 3), rtol=0, atol=1e-3
+    )
+
+
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("kind", [UNet, NoisyClassifier])
 def test_time_and_class_reach_every_block(exact_sinusoids, kind, name):
