@@ -40,9 +40,9 @@ def classifier_free_guidance(
 
     CFG Eq. 6, Alg. 2; NegPrompt Eq. 4. w = 0 is plain conditional sampling, w = −1 unconditional.
     The interval is Kynkäänniemi et al.'s (2024), in t in the place of σ.
-    c: a class in 0..K or one per image (B,); w: a number or (B,); null: K, the token of ∅; start,
-    stop: values of t, numbers or (B,), as in `negative_guidance`; start=None is from the first step.
-    Returns a predictor for any sampler; ValueError on a label, w or interval out of range.
+    c: a class in 0..K or one per image (B,); w: a number or (B,); null: K, the token of ∅.
+    start, stop: values of t, numbers or (B,); start=None is from the first step.
+    Returns a predictor for any sampler; ValueError on bad labels, w, or a start below the stop.
     """
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
