@@ -77,7 +77,7 @@ def frames(process: Iterable[Step], length: int, most: int = FRAMES) -> Iterator
     every = -(-length // most)
     for k, step in enumerate(process):
         if (length - 1 - k) % every == 0:
-            yield step._replace(x=step.x.cpu(), x_0=step.x_0.cpu(), eps=step.eps[:0])
+            yield step._replace(x=step.x.cpu(), x_0=step.x_0.cpu(), eps=step.eps.new_empty(0))
 
 
 def save_gif(path: Path, steps: Sequence[Step], rows: int, milliseconds: int = 80) -> None:
