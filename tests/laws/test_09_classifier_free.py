@@ -184,7 +184,7 @@ def test_outside_of_its_interval_guidance_is_off(schedule, mixture, per_image):
 
 @pytest.mark.parametrize("k", range(7))
 def test_the_first_and_the_last_guided_step(schedule, mixture, k):
-    """Steps start, …, stop − 1 are guided and no other; an image may have an interval of its own."""
+    """Steps start, …, stop − 1 are guided and no other; each image may have its own interval."""
     eps, x_T, steps = mixture.eps(schedule), normal((3, 2)), timesteps(1000, 6)
     start, stop = zip(*(window(1000, 6, *ends) for ends in ((k, 6), (0, k), (0, 6))), strict=True)
     guided = classifier_free_guidance(
