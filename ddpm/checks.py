@@ -113,6 +113,16 @@ def look_at_labels(name: str, value: Any, call: Call) -> None:
         raise ValueError(f"{name} must hold {n} classes in 0..{null} ({null} is ∅), got {value}")
 
 
+def look_at_generator(name: str, value: Any, call: Call) -> None:
+    """None, one torch.Generator, or a list of them, one for each image."""
+    several = list(value) if isinstance(value, (tuple, list)) else [value]
+    if value is not None and not all(isinstance(g, torch.Generator) for g in several):
+        raise TypeError(f"{name} must be a torch.Generator or a list of them, got {value!r:.80}")
+    n = len(_first_images(call)[1])
+    if isinstance(value, (tuple, list)) and len(value) != n:
+        raise ValueError(f"{name} must be one, or one for each of the {n} images, got {len(value)}")
+
+
 def look_at_grid(name: str, value: Any, call: Call) -> None:
     """Images on the grid of `levels` values in [-1, 1]."""
     look_at_images(name, value, call)
@@ -164,6 +174,7 @@ TimesOrClean = Annotated[Tensor | int, functools.partial(look_at_times, least=0)
 Labels = Annotated[Tensor | None, look_at_labels]
 Steps = Annotated[int | Sequence[int] | None, look_at_steps]
 Clip = Annotated[tuple[float, float] | None, look_at_clip]
+Generators = Annotated[torch.Generator | Sequence[torch.Generator] | None, look_at_generator]
 Variance = Annotated[str, one_of("beta", "posterior")]
 Count = Annotated[int, whole(1, 1_000_000)]  # more can only be a mistake, and fill the memory
 Seed = Annotated[int, whole(0, 2**63 - 1)]

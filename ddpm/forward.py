@@ -1,5 +1,7 @@
 """The forward process q: from the image to noise. DDPM Eq. 2–7."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -34,10 +36,16 @@ def q_posterior(schedule: Schedule, x_0: Images, x_t: Images, t: Times) -> tuple
     return from_x_0 * x_0 + from_x_t * x_t, schedule.at(schedule.posterior_variance, t, x_t)
 
 
-def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def noise_like(
+    x: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None = None
+) -> Tensor:
     """ε ~ N(0, I) with the shape, type and device of x.
 
-    Drawn on the generator's device: a CPU generator gives the same noise on every device.
+    Drawn on the generator's device: a CPU generator gives the same noise on every device. Of a list
+    each generator draws for one image, which then has the same noise in every batch.
     """
+    if isinstance(generator, Sequence):
+        pairs = zip(x, generator, strict=True)
+        return torch.stack([noise_like(image, one) for image, one in pairs])
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)

@@ -11,14 +11,29 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.checks import Call, Clip, Images, Steps, Times, Variance, checked, integer, number
+from ddpm.checks import (
+    Call,
+    Clip,
+    Generators,
+    Images,
+    Steps,
+    Times,
+    Variance,
+    checked,
+    integer,
+    number,
+)
 from ddpm.forward import noise_like, q_posterior
 from ddpm.loss import Predictor
 from ddpm.schedule import Schedule, timesteps
 
 
 class Step(NamedTuple):
-    """One update of a sampler."""
+    """One update of a sampler.
+
+    x is the sampler's own state: changed in place (`step.x[mask] = …`), it is what the next update
+    starts from. The other fields, and what is sent to the generator, change nothing.
+    """
 
     t: int  # the t that the update left
     x: Tensor  # the state after it, (B, ...)
@@ -57,7 +72,7 @@ def ancestral(
     steps: Steps = None,
     *,
     clip: Clip = (-1, 1),
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     variance: Variance = "beta",
     shift: Predictor | None = None,
 ) -> Iterator[Step]:
@@ -67,8 +82,9 @@ def ancestral(
     Eq. 11 as long as clip changes nothing; no noise at the last update.
     shift: g(x_t, t) as `guidance.classifier_mean_shift` makes it moves the mean by σ_t²·g (ADM
     Alg. 1), after the clip. x_T: (B, ...). steps: None (all T), a number S, or a decreasing list
-    of t. clip=None turns the clip off: ε's error comes into x̂_0 times √(1/ᾱ_t − 1), up to
-    thousands with few steps of the cosine schedule.
+    of t. generator: one, or one for each image: its noise is then the same in every batch.
+    clip=None turns the clip off: ε's error comes into x̂_0 times √(1/ᾱ_t − 1), up to thousands with
+    few steps of the cosine schedule.
     """
     visited = visits(schedule.T, steps)
     sub = schedule.subsequence(visited)  # its entry i is the visited t_i
@@ -105,7 +121,7 @@ def ddim(
     steps: Steps = None,
     *,
     clip: Clip = (-1, 1),
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     eta: Annotated[float, look_at_eta] = 0.0,
 ) -> Iterator[Step]:
     """x_{t−1} = √ᾱ_{t−1}·x̂_0 + √(1 − ᾱ_{t−1} − σ_t²)·ε + σ_t·z
@@ -113,7 +129,8 @@ def ddim(
 
     DDIM Eq. 12, 16, where t−1 stands for the next visited t. η = 0 is deterministic, η = 1 is
     `ancestral` with β̃_t. Where clip changes x̂_0, ε is what leads from it to x_t.
-    x_T: (B, ...). steps: None (all T), a number S, or a decreasing list of t. clip: as `ancestral`.
+    x_T: (B, ...). steps: None (all T), a number S, or a decreasing list of t. clip, generator: as
+    in `ancestral`.
     """
     x = x_T
     for t, s in itertools.pairwise([*visits(schedule.T, steps), 0]):

@@ -47,6 +47,12 @@ def factor(name: str, value: float | Tensor, x_t: Tensor) -> float | Tensor:
     return per_image(name, value, x_t).to(x_t.dtype).view(-1, *[1] * (x_t.ndim - 1))
 
 
+def during(start: float | Tensor | None, stop: float | Tensor, t: Tensor, x_t: Tensor) -> Tensor:
+    """Whether stop < t ≤ start, (B,); start=None is from the first step."""
+    first = torch.inf if start is None else start
+    return (per_image("stop", stop, x_t) < t) & (t <= per_image("start", first, x_t))
+
+
 def finite(convention: str) -> Rule:
     """The rule of a finite number, or one for each image; the message repeats the convention."""
 

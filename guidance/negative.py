@@ -10,10 +10,10 @@ from guidance.arguments import (
     Label,
     Null,
     Stop,
+    during,
     factor,
     labels,
     pair,
-    per_image,
 )
 from guidance.classifier_free import Weight
 
@@ -39,11 +39,10 @@ def negative_guidance(
     out of unconditional sampling, with DNG's constant λ = w.
     Returns a predictor for any sampler; ValueError on bad labels, w, or a start below the stop.
     """
-    first = torch.inf if start is None else start
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         p_b, n_b = labels("positive", positive, x_t), labels("negative", negative, x_t)  # (B,)
-        active = (per_image("stop", stop, x_t) < t) & (t <= per_image("start", first, x_t))
+        active = during(start, stop, t, x_t)  # (B,)
         w_b = factor("w", w, x_t)
         eps_p, eps_n = pair(eps, x_t, t, p_b, torch.where(active, n_b, null))
         return (1 + w_b) * eps_p - w_b * eps_n

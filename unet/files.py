@@ -1,6 +1,7 @@
 """How everything that the project writes gets to disk: whole, or not at all."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,3 +28,31 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # renamed, or never there
             partial.unlink()
+
+
+@contextlib.contextmanager
+def vacant(path: Path) -> Iterator[Path]:
+    """`path`, or the first of STEM-2.SUFFIX, STEM-3.SUFFIX, … that is nobody's, to be written.
+
+    An empty file holds the place from the start, so that two processes never have the same.
+    OSError that names `path` if it can't be made.
+    """
+    first = path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{path} can't be written: {error}") from error
+    for number in itertools.count(2):
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o666))
+            break
+        except FileExistsError:
+            path = first.with_name(f"{first.stem}-{number}{first.suffix}")
+        except OSError as error:
+            raise OSError(f"{path} can't be written: {error}") from error
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            if not path.stat().st_size:  # nothing came of it
+                path.unlink()

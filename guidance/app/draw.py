@@ -1,15 +1,15 @@
 """From a guide, labels and a seed to samples."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import Step, ddim, timesteps
-from ddpm.checks import Count, Seed, checked, integer
+from ddpm.checks import Call, Count, Seed, checked, integer
 from guidance.app.guides import Guide
 from guidance.app.models import Models
 from guidance.arguments import check_labels, look_at_vector
@@ -17,6 +17,17 @@ from guidance.arguments import check_labels, look_at_vector
 Sampler = Callable[..., Iterator[Step]]
 """`ddim` or `ancestral`, with all bound but schedule, eps, x_T and generator."""
 DDIM_50: Sampler = partial(ddim, steps=50)
+EVERY = slice(None)
+
+
+def look_at_choice(name: str, value: Any, call: Call) -> None:
+    """A slice, or places in 0..n−1."""
+    if isinstance(value, slice):
+        return
+    n = len(call["c"])
+    places = [integer(i) for i in value] if isinstance(value, (list, tuple, range, Tensor)) else []
+    if not all(i is not None and 0 <= i < n for i in places) or not places:
+        raise ValueError(f"{name} must be a slice or places in 0..{n - 1}, got {value!r:.80}")
 
 
 @checked
@@ -30,33 +41,48 @@ def draw(
     batch_size: Count = 100,
     dtype: torch.dtype | None = None,
     text: str = "samples",
-    part: tuple[int, int] = (0, 1),
+    only: Annotated[slice | Sequence[int], look_at_choice] = EVERY,
 ) -> Tensor:
     """One sample for each label of c (n,), ∅ = K allowed: (n, C, H, W), float32 on the CPU.
 
-    The same seed gives every guide the same x_T. dtype: of autocast, None for none; text: of the
-    progress bar. part (k, m): only the k-th of every m batches, with the x_T that they have among
-    all, so that m processes can share the work.
+    The same seed gives every guide the same x_T, and each picture a stream of noise of its own: it
+    does not depend on batch_size (but for the last bits that a network rounds), nor on which other
+    pictures are drawn. only: those of the n that are wanted, by their places, or by a slice;
+    slice(k, None, m) is the k-th of m parts. dtype: of autocast, None for none; text: of the
+    progress bar.
     """
     check_labels("c", c, models.K)
-    k, m = part
-    generator = torch.Generator().manual_seed(seed)
-    x_T = models.noise(len(c), generator)  # (n, C, H, W)
-    if k:  # the noise of other batches is other noise
-        generator.manual_seed(stream_seed(seed, k))
-    labels = c.long().to(x_T.device).split(batch_size)
-    batches = list(zip(x_T.split(batch_size), labels, strict=True))[k::m]
-    samples = [x_T[:0].float().cpu()]
-    with (
-        tqdm(total=sum(len(x) for x, _ in batches), desc=text, unit="img", leave=False,
-             disable=None) as bar,
-        torch.autocast(x_T.device.type, dtype, enabled=dtype is not None),
-    ):  # fmt: skip
-        for x, c_b in batches:
-            steps = sampler(models.schedule, guide(models, c_b), x, generator=generator)
-            samples.append(final(steps).float().cpu())
-            bar.update(len(x))
+    n = len(_places(only, len(c)))
+    samples = [models.noise(0, torch.Generator()).float().cpu()]
+    with tqdm(total=n, desc=text, unit="img", leave=False, disable=None) as bar:
+        for steps in processes(models, guide, c, seed, sampler, batch_size, only):
+            with torch.autocast(models.device.type, dtype, enabled=dtype is not None):
+                samples.append(final(steps).float().cpu())
+            bar.update(len(samples[-1]))
     return torch.cat(samples)
+
+
+def processes(
+    models: Models,
+    guide: Guide,
+    c: Tensor,
+    seed: int,
+    sampler: Sampler,
+    batch_size: int,
+    only: slice | Sequence[int] = EVERY,
+) -> Iterator[Iterator[Step]]:
+    """What `draw` draws, batch by batch, as the samplers that draw it."""
+    x_T = models.noise(len(c), torch.Generator().manual_seed(seed))  # (n, C, H, W)
+    c = c.long().to(x_T.device)
+    places = _places(only, len(c))
+    for k in range(0, len(places), batch_size):
+        batch = places[k : k + batch_size]
+        streams = [torch.Generator().manual_seed(stream_seed(seed, i + 1)) for i in batch]
+        yield sampler(models.schedule, guide(models, c[batch]), x_T[batch], generator=streams)
+
+
+def _places(only: slice | Sequence[int], n: int) -> list[int]:
+    return list(range(n)[only]) if isinstance(only, slice) else [int(i) for i in only]
 
 
 def final(steps: Iterator[Step]) -> Tensor:
@@ -72,10 +98,10 @@ def stream_seed(seed: int, stream: int) -> int:
 
 
 def window(T: int, S: int, start_step: int, stop_step: int | None = None) -> tuple[int, int]:
-    """(start, stop) for `negative_guidance`: values of t from step numbers in 0..S.
+    """(start, stop) for `negative_guidance` and `classifier_free_guidance`: t from steps in 0..S.
 
     Step k is the update at timesteps(T, S)[k]; S is "after the last". start_step is the first with
-    the negative class, stop_step the first without it again.
+    the negative class (or with guidance), stop_step the first without it again.
     """
     visited = [*timesteps(T, S), 0]
     stop_step = S if stop_step is None else stop_step

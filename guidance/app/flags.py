@@ -4,15 +4,18 @@ What a user gets wrong is one line on stderr that names the flag, and exit code 
 """
 
 import argparse
-import contextlib
 import dataclasses
 import math
-import signal
+import os
+import re
 import sys
-import threading
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
+
+from guidance.app.bounds import in_words, inside
+from guidance.app.run import run as run  # what runs a command, beside what reads its flags
+from guidance.app.run import write_any_text
 
 Flags = TypeVar("Flags")
 
@@ -29,8 +32,12 @@ def flag(
     metavar: str | None = None,
     name: str = "",
     positional: bool = False,
+    path: bool = False,
 ) -> Any:
-    """A field of flags. Without a default it must be given; a tuple is a list with commas."""
+    """A field of flags. Without a default it must be given; a tuple is a list with commas.
+
+    path: ~ stands for the user's home directory.
+    """
     metadata = {k: v for k, v in locals().items() if k != "default"}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -42,14 +49,28 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        for word in sys.argv[1:] if args is None else args:
+        write_any_text()  # --help has more letters than some consoles
+        words = _joined(sys.argv[1:] if args is None else args)
+        for word in words:
             # argparse takes the value "--" for an empty list
             if word.startswith("--") and word.endswith("=--"):
                 self.error(f"argument {word[:-3]}: expected one argument")
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (--help shows every flag)\n")
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """--w -1,0,1 as --w=-1,0,1: argparse takes what begins with a minus for a flag."""
+    found: list[str] = []
+    for word in words:
+        name = found[-1] if found else ""
+        if re.match(r"-[\d.]", word) and re.fullmatch(r"--[a-z][a-z_-]*", name):
+            found[-1] = f"{name}={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def add_flags(
@@ -83,11 +104,20 @@ def add_flags(
 
 def read(flags: type[Flags], given: Mapping[str, Any], base: Flags | None = None) -> Flags:
     """The flags with what was given put in, into `base` where there is one. Checked."""
-    names = {f.name for f in dataclasses.fields(flags)}  # type: ignore[arg-type]
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k in names}
+    values = {
+        f.name: _read(given[f.name], f.metadata["path"])
+        for f in dataclasses.fields(flags)  # type: ignore[arg-type]
+        if f.name in given
+    }
     found = flags(**values) if base is None else dataclasses.replace(base, **values)  # type: ignore[type-var]
     check(found)
     return found
+
+
+def _read(value: Any, path: bool) -> Any:
+    if isinstance(value, list):
+        return tuple(_read(v, path) for v in value)
+    return os.path.expanduser(value) if path and isinstance(value, str) else value
 
 
 def check(flags: Any) -> None:
@@ -100,9 +130,8 @@ def check(flags: Any) -> None:
             wanted = {int: "integers", float: "numbers", str: "texts"}.get(kind, kind.__name__)
             wrong(flags, f.name, f"{several}{wanted}" if several else f"of type {kind.__name__}")
         for v in values if kind in (int, float) else []:
-            inside = m["least"] <= v <= m["most"] and m["above"] < v < m["below"]
-            if not (inside and _finite(v)):
-                wrong(flags, f.name, _bounds(m, v))
+            if not inside(m, v):
+                wrong(flags, f.name, in_words(m, v))
         if m["choices"] and not all(v in m["choices"] for v in values):
             wrong(flags, f.name, f"one of {', '.join(m['choices'])}")
 
@@ -111,24 +140,6 @@ def wrong(flags: Any, name: str, allowed: str) -> NoReturn:
     """Raise the ValueError: --name must be allowed, got value."""
     f = next(f for f in dataclasses.fields(flags) if f.name == name)
     raise ValueError(f"{_flag(f)} must be {allowed}, got {_show(getattr(flags, name))!s:.80}")
-
-
-def run(prog: str, command: Callable[[], int]) -> int:
-    """The exit code of command(); ValueError and OSError are the user's, and become one line."""
-    try:
-        with _sigterm_as_ctrl_c():
-            return command()
-    except (ValueError, OSError) as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        if "memory" not in str(error):
-            raise
-        print(f"{prog}: error: out of memory; fewer images at once may do", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
-        return 130
 
 
 def _kind(f: Any) -> Any:
@@ -164,40 +175,5 @@ def _parse(kind: Any, repeated: bool) -> Callable[[str], Any]:
     return items
 
 
-def _finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer that no float reaches
-        return False
-
-
-def _bounds(m: Mapping[str, Any], value: float) -> str:
-    """What is allowed, in words."""
-    if not _finite(value) and m["most"] == m["below"] == math.inf:
-        return "a finite number"
-    low, high = max(m["least"], m["above"]), min(m["most"], m["below"])
-    left, right = (str(v) if isinstance(v, int) else f"{v:g}" for v in (low, high))
-    if math.isfinite(low) and math.isfinite(high):
-        if isinstance(low, int) and isinstance(high, int) and isinstance(value, int):
-            return f"in {left}..{right}"
-        opening, closing = "(" if low > m["least"] else "[", ")" if high < m["most"] else "]"
-        return f"in {opening}{left}, {right}{closing}"
-    if math.isfinite(low):
-        return f"above {left}" if low > m["least"] else f"at least {left}"
-    return f"below {right}" if high < m["most"] else f"at most {right}"
-
-
 def _show(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are for whoever runs us there
-        return
-    old = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old)

@@ -5,6 +5,7 @@ An experiment is a dictionary from a name to a guide; `draw` turns a guide into 
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ddpm import Predictor
@@ -20,20 +21,35 @@ Guide = Callable[[Models, Tensor], Predictor]
 
 def none() -> Guide:
     """ε_θ(x_t, t, c) as it is."""
-    return lambda models, c: lambda x_t, t: models.unet(x_t, t, c)
+
+    def guide(models: Models, c: Tensor) -> Predictor:
+        unet = models.trained(c)
+        return lambda x_t, t: unet(x_t, t, c)
+
+    return guide
 
 
-def classifier_free(w: float) -> Guide:
-    """CFG Eq. 6."""
-    return lambda models, c: classifier_free_guidance(models.unet, c, w, null=models.K)
+def unconditional() -> Guide:
+    """ε_θ(x_t, t, ∅), whatever the labels."""
+    return lambda models, c: none()(models, torch.full_like(c, models.K))
+
+
+def classifier_free(
+    w: float, *, start: float | Tensor | None = None, stop: float | Tensor = 0
+) -> Guide:
+    """CFG Eq. 6; start and stop are values of t (`window` has them of steps)."""
+    return lambda models, c: classifier_free_guidance(
+        models.trained(c, models.K) if w else models.trained(c),
+        c, w, null=models.K, start=start, stop=stop,
+    )  # fmt: skip
 
 
 def classifier(scale: float, *, conditional: bool = False) -> Guide:
     """ADM Eq. 14 towards c, on ε(∅) or, conditional, on ε(c)."""
 
     def guide(models: Models, c: Tensor) -> Predictor:
-        base = none()(models, c) if conditional else models.unet
-        return classifier_guidance(base, models.log_prob(c), scale, models.schedule)
+        base = none() if conditional else unconditional()
+        return classifier_guidance(base(models, c), models.log_prob(c), scale, models.schedule)
 
     return guide
 
@@ -47,12 +63,14 @@ def negative(
 ) -> Guide:
     """NegPrompt Eq. 5 with p₊ = c; start and stop are values of t (`window` has them of steps)."""
     return lambda models, c: negative_guidance(
-        models.unet, c, negative, w, null=models.K, start=start, stop=stop
-    )
+        models.trained(c, negative, models.K),
+        c, negative, w, null=models.K, start=start, stop=stop,
+    )  # fmt: skip
 
 
 def posterior_negative(negative: int | Tensor, scale: float = 1.0) -> Guide:
     """DNG Eq. 10 on ε(∅): the labels that are drawn for play no part in it."""
     return lambda models, c: posterior_negative_guidance(
-        models.unet, models.log_prob(negative), negative, null=models.K, scale=scale
-    )
+        models.trained(negative, models.K),
+        models.log_prob(negative), negative, null=models.K, scale=scale,
+    )  # fmt: skip

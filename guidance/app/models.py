@@ -24,6 +24,28 @@ class Models(NamedTuple):
         """The number of classes and the token of ∅."""
         return self.unet.null_token
 
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are, and what is drawn with them."""
+        return next(self.unet.parameters()).device
+
+    def trained(self, *labels: int | torch.Tensor) -> UNet:
+        """ε_θ, for these labels. ValueError where training has shown it none of their kind.
+
+        With p_uncond = 0 no label was ever dropped, and nothing has trained ∅; with 1 every one.
+        """
+        config = self.info.get("config")
+        p_uncond = config.get("p_uncond") if isinstance(config, dict) else None
+        for c in labels if p_uncond in (0, 1) else ():
+            null = torch.as_tensor(c) == self.K
+            if p_uncond == 0 and bool(null.any()):
+                raise ValueError("these weights know no ∅, which this guidance needs: they were "
+                                 "trained with p_uncond = 0")  # fmt: skip
+            if p_uncond == 1 and not bool(null.all()):
+                raise ValueError("these weights know no class, only ∅: they were trained with "
+                                 "p_uncond = 1")  # fmt: skip
+        return self.unet
+
     def log_prob(self, y: int | torch.Tensor) -> LogProb:
         """log p_φ(y|x_t). ValueError where nobody has loaded p_φ."""
         if self.classifier is None:
@@ -34,7 +56,7 @@ class Models(NamedTuple):
         """x_T ~ N(0, I), (n, C, H, W); a CPU generator gives every device the same."""
         a = self.unet.architecture
         x_T = torch.randn(n, a["channels"], a["size"], a["size"], generator=generator)
-        return x_T.to(next(self.unet.parameters()).device)
+        return x_T.to(self.device)
 
 
 def load_models(
@@ -42,13 +64,15 @@ def load_models(
 ) -> Models:
     """unet.safetensors, and classifier.safetensors if asked for, from a weights directory.
 
+    directory may also be a file, which is then the U-Net, as unet-raw.safetensors is one.
     FileNotFoundError or ValueError, with what to do, if a file is missing or the two don't match.
     """
-    directory = Path(directory)
-    path = directory / "unet.safetensors"
+    path = Path(directory)
+    directory = home(path)
+    path = path if path != directory else directory / "unet.safetensors"
     if not path.is_file():
         raise FileNotFoundError(
-            f"no unet.safetensors in the directory {directory}; `python -m train` makes one"
+            f"no {path.name} in the directory {directory}; `python -m train` makes one in runs/"
         )
     unet, info = load(path)
     if not isinstance(unet, UNet):
@@ -66,6 +90,12 @@ def load_models(
         raise ValueError(f"{path} names a schedule that can't be made: {error}") from error
     p_phi = _classifier(directory, info).to(device) if classifier else None
     return Models(unet.to(device), p_phi, schedule, names, info)
+
+
+def home(weights: str | Path) -> Path:
+    """The directory of --weights, which may also name a file in it."""
+    path = Path(weights)
+    return path.parent if path.is_file() or path.suffix == ".safetensors" else path
 
 
 def _classifier(directory: Path, info: dict[str, Any]) -> NoisyClassifier:

@@ -1,6 +1,7 @@
 """One step back, and all of them: DDPM Eq. 1, 11, 15, Alg. 2."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -167,3 +168,52 @@ def test_clip_acts_on_x_0_and_noise_follows(schedule):
     for sampler in (ancestral, ddim):  # by default to the range of images
         step = last(sampler(schedule, eps, x_t, 5, generator=seeded()))
         assert step.x.abs().max() <= 1 + 1e-9
+
+
+PER_IMAGE = [partial(ancestral, variance="posterior"), partial(ancestral), partial(ddim, eta=0.7)]
+
+
+@pytest.mark.parametrize("sampler", PER_IMAGE)
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_an_image_with_a_generator_of_its_own_is_the_same_in_every_batch(
+    schedule, sampler, batch_size
+):
+    """Bit for bit; and every image's noise is standard normal noise of its own."""
+    x_T, eps = normal((7, 3, 2)), lambda x_t, t: 0.3 * x_t + t.view(-1, 1, 1) / 1000
+
+    def states(places):
+        generators = [seeded(10 + i) for i in places]
+        return [s.x for s in sampler(schedule, eps, x_T[places], 9, generator=generators)]
+
+    whole = states(list(range(7)))
+    for batch in torch.arange(7).split(batch_size):
+        for x, part in zip(whole, states(batch.tolist()), strict=True):
+            assert torch.equal(x[batch], part)
+    alone = [s.x for s in sampler(schedule, eps, x_T[4:5], 9, generator=seeded(14))]
+    assert all(torch.equal(x[4:5], one) for x, one in zip(whole, alone, strict=True))
+    still = lambda x_t, t: torch.zeros_like(x_t)  # noqa: E731
+    first = next(
+        sampler(schedule, still, torch.zeros(7, 3, 2), 9, generator=[*map(seeded, range(7))])
+    )
+    assert len({tuple(x.flatten().tolist()) for x in first.x}) == 7
+
+
+@pytest.mark.parametrize("sampler", [ancestral, partial(ddim, eta=0.7), ddim])
+def test_the_next_update_starts_from_the_yielded_state(schedule, mixture, sampler):
+    """Changed in place it is another state; what is sent, ε and x̂_0 change nothing. The other road:
+    a sampler that starts there."""
+    eps, x_T, steps = mixture.eps(schedule), normal((4, 2)), [900, 600, 300, 100]
+    process = sampler(schedule, eps, x_T, steps, generator=seeded())
+    first = next(process)
+    first.x[::2] = 0.25
+    first.x_0.zero_(), first.eps.zero_()
+    start = first.x.clone()
+    second = process.send(torch.full_like(x_T, 9.0))
+
+    replay = seeded()
+    torch.randn(4, 2, generator=replay, dtype=x_T.dtype)  # what the first update has drawn
+    from_there = sampler(schedule, eps, start, steps[1:], generator=replay)
+    assert torch.equal(second.x, next(from_there).x)
+    assert torch.equal(first.x, start) and torch.equal(x_T, normal((4, 2)))
+    plain = list(sampler(schedule, eps, x_T, steps, generator=seeded()))
+    assert (second.x == plain[1].x).all(1).tolist() == [False, True, False, True]

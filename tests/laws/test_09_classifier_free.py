@@ -5,8 +5,9 @@ import torch
 from oracles import Spy, last, moments, normal, seeded
 from torch.testing import assert_close
 
-from ddpm import GaussianMixture, ancestral, ddim, linear_schedule, q_posterior
+from ddpm import GaussianMixture, ancestral, ddim, linear_schedule, q_posterior, timesteps
 from guidance import classifier_free_guidance, drop_labels
+from guidance.app.draw import window
 
 N = 100_000
 T6 = torch.tensor([1, 20, 200, 500, 800, 1000])
@@ -158,3 +159,39 @@ def test_label_dropout_at_its_ends(monkeypatch):
     # a draw of exactly 0 does occur, once in 2^24
     monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))
     assert torch.equal(drop_labels(c, 0.0, null=10), c)
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_outside_of_its_interval_guidance_is_off(schedule, mixture, per_image):
+    """Kynkäänniemi et al. 2024: w where stop < t ≤ start, 0 elsewhere. By autograd the
+    score of p(x|c)·p(c|x)^w(t); bit for bit ε(c) outside, and CFG Eq. 6 inside."""
+    t = torch.tensor([1000, 501, 500, 499, 201, 200, 199, 1])
+    inside = torch.tensor([False, False, True, True, True, False, False, False])
+    c, w, x_t = torch.arange(8) % 3, 1.7, normal((8, 2)).requires_grad_()
+    start, stop = (torch.full((8,), v) for v in (500, 200)) if per_image else (500, 200)
+    eps = mixture.eps(schedule)
+    guided = classifier_free_guidance(eps, c, w, null=3, start=start, stop=stop)(x_t.detach(), t)
+    everywhere = classifier_free_guidance(eps, c, w, null=3)(x_t.detach(), t)
+    assert torch.equal(guided[inside], everywhere[inside])
+    both = eps(*(torch.cat([v, v]) for v in (x_t.detach(), t, c)))  # the same batch, the same bits
+    assert torch.equal(guided[~inside], both[:8][~inside])
+    log_p = mixture.log_prob(schedule, x_t, t, c)
+    log_c = mixture.log_posterior(schedule, x_t, t)[torch.arange(8), c]
+    (score,) = torch.autograd.grad((log_p + w * inside.double() * log_c).sum(), x_t)
+    sigma = (1 - schedule.alpha_bar[t]).sqrt()[:, None]
+    assert_close(guided, -sigma * score, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("k", range(7))
+def test_the_first_and_the_last_guided_step(schedule, mixture, k):
+    """Steps start, …, stop − 1 are guided and no other; each image may have its own interval."""
+    eps, x_T, steps = mixture.eps(schedule), normal((3, 2)), timesteps(1000, 6)
+    start, stop = zip(*(window(1000, 6, *ends) for ends in ((k, 6), (0, k), (0, 6))), strict=True)
+    guided = classifier_free_guidance(
+        eps, 1, 2.0, null=3, start=torch.tensor(start), stop=torch.tensor(stop)
+    )
+    plain = classifier_free_guidance(eps, 1, 0.0, null=3)
+    for step, t in enumerate(steps):
+        t_b = torch.full((3,), t)
+        same = (guided(x_T, t_b) == plain(x_T, t_b)).all(1).tolist()
+        assert same == [step < k, step >= k, False]

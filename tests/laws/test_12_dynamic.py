@@ -64,3 +64,33 @@ def test_classes_may_differ_within_a_batch(line):
     for i, k in enumerate(removed.tolist()):
         alone = posterior_negative_guidance(eps, exact(line, schedule, k), k, null=NULL)
         assert_close(alone(x_t[i : i + 1], t[i : i + 1]), together[i : i + 1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_several_classes_at_once_are_the_mixture_of_them(schedule, mixture, kept):
+    """DNG Eq. 10 with c₋ "one of these": p = Σ p_k and ε(c₋) = Σ p_k·ε(k) / Σ p_k over them delete
+    them all, and leave the Gaussian that is kept. Their plain mean is another prediction."""
+    removed = [k for k in range(3) if k != kept]
+    t, x_t = torch.tensor([200, 350, 500, 650, 800, 1000]), normal((6, 2))
+    eps = mixture.eps(schedule)
+
+    def log_p(x_t, t):
+        return mixture.log_posterior(schedule, x_t, t)[:, removed]  # (B, 2)
+
+    def guided(weights):
+        def either(x_t, t, c):  # ε of the set stands where its first class is asked for
+            p = weights(log_p(x_t, t))  # (B, 2)
+            each = torch.stack([eps(x_t, t, torch.full_like(c, k)) for k in removed], dim=1)
+            together = torch.einsum("bk,bkd->bd", p, each)
+            return torch.where((c == removed[0])[:, None], together, eps(x_t, t, c))
+
+        log_any = lambda x_t, t: log_p(x_t, t).logsumexp(1)  # noqa: E731
+        return posterior_negative_guidance(either, log_any, removed[0], null=NULL, p_max=1 - 1e-9)
+
+    exact = eps(x_t, t, torch.full((6,), kept))
+    odds = (1 / log_p(x_t, t).logsumexp(1).exp().neg().add(1)).max()
+    tolerance = 1e-12 * float(1 + odds) + 1e-11  # 1 − p loses digits as 1/(1 − p)
+    by_posterior = guided(lambda log_p: log_p.softmax(1))(x_t, t)
+    assert_close(by_posterior, exact, rtol=0, atol=tolerance)
+    by_plain_mean = guided(lambda log_p: torch.full_like(log_p, 0.5))(x_t, t)
+    assert (by_plain_mean - exact).abs().max() > 0.01

@@ -209,6 +209,30 @@ def test_noise_is_drawn_where_the_generator_is():
     assert noise_like(x).is_meta and torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("sampler", [ancestral, ddim])
+@pytest.mark.parametrize(
+    ("generator", "error", "message"),
+    [
+        ([seeded()] * 2, ValueError, "^generator must be one, or one for each of the 3 images"),
+        ([seeded()] * 4, ValueError, "^generator must be one, or one for each of the 3 images"),
+        ([], ValueError, "^generator must be one, or one for each of the 3 images, got 0"),
+        ([1, 2, 3], TypeError, "^generator must be a torch.Generator or a list of them"),
+        (7, TypeError, "^generator must be a torch.Generator or a list of them, got 7"),
+    ],
+)
+def test_bad_generators_are_named_at_the_call(sampler, generator, error, message):
+    with pytest.raises(error, match=message):
+        sampler(cosine_schedule(10), lambda x, t: x, torch.zeros(3, 2), generator=generator)
+
+
+def test_a_list_of_generators_draws_on_their_device_in_the_images_type():
+    x, generators = torch.zeros(3, 2, dtype=torch.float64, device="meta"), [*map(seeded, range(3))]
+    noise = noise_like(x, generators)
+    assert noise.is_meta and noise.shape == x.shape and noise.dtype == torch.float64
+    with pytest.raises(ValueError, match="zip"):
+        noise_like(torch.zeros(3, 2), generators[:2])
+
+
 def test_the_forward_process_keeps_the_images_device(schedule):
     x, t = torch.zeros(2, 3, device="meta"), torch.ones(2, dtype=torch.int64, device="meta")
     assert q_sample(schedule, x, t, x).is_meta
@@ -589,12 +613,15 @@ def test_one_class_is_enough():
         ({"null": 0}, "^null must be K"),
         ({"null": True}, "^null must be K"),
         ({"null": 2.0}, "^null must be K"),
+        ({"start": float("nan")}, "^start must be a finite number"),
+        ({"stop": None}, r"^stop must be a finite number.* \(a value of t\)"),
+        ({"start": 10, "stop": 11}, "^start must not lie below stop"),
     ],
 )
 def test_bad_arguments_of_classifier_free_guidance_are_named_at_once(arguments, message):
     call = {"c": 1, "w": 1.0, "null": 3, **arguments}
     with pytest.raises(ValueError, match=message):
-        classifier_free_guidance(Spy(), call["c"], call["w"], null=call["null"])
+        classifier_free_guidance(Spy(), call.pop("c"), call.pop("w"), **call)
 
 
 @pytest.mark.parametrize("arguments", [{"w": torch.ones(3)}, {"c": torch.tensor([0, 1, 2])}])

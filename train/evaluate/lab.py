@@ -77,14 +77,14 @@ class Lab:
     ) -> Tensor:
         """One sample for each label of c (n,), ∅ allowed: (n, C, H, W) on the CPU, on rank 0.
 
-        Each batch is drawn by one rank; with DDIM and η = 0 the samples are the same for any
-        number of ranks. Other ranks than 0 get their own samples only.
+        Each is drawn by one of the ranks, and is the same for any number of them. Other ranks than
+        0 get their own only.
         """
         mine = draw(
             self.models, guide, c, seed, sampler=sampler, batch_size=self.batch_size,
-            dtype=self.dtype, text=text, part=(ranks.rank(), ranks.world()),
+            dtype=self.dtype, text=text, only=slice(ranks.rank(), None, ranks.world()),
         )  # fmt: skip
-        return ranks.in_order(mine, self.batch_size)
+        return ranks.in_order(mine, 1)
 
     @cached_property
     def test_features(self) -> Tensor:
