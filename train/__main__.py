@@ -108,7 +108,10 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
     models = load_models(run, classifier=config.classifier_steps > 0, device=device)
     c = torch.arange(models.K).repeat_interleave(50)
     if config.judge_steps:
-        dtype, part = autocast_dtype(config.precision, device), slice(ranks.rank(), None, ranks.world())
+        dtype, part = (
+            autocast_dtype(config.precision, device),
+            slice(ranks.rank(), None, ranks.world()),
+        )
         sampler = partial(ddim, steps=S)
         x = draw(models, classifier_free(1.0), c, 1, sampler=sampler, dtype=dtype, only=part)
         x = ranks.in_order(x, 1)
