@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from scipy.stats import t as student_t
 
 Z = norm.ppf(0.975)  # 1.96
@@ -64,10 +64,16 @@ def over_images(groups: Any, column: str) -> pd.DataFrame:
     return around(groups[column].mean(), 1.96 * (variance / groups["n"].sum()) ** 0.5)
 
 
+def sign_test(gained: int, lost: int) -> float:
+    """P(at least as many gains) if gain and loss were equally likely: McNemar, one-sided."""
+    return float(binomtest(gained, gained + lost, alternative="greater").pvalue) if gained else 1.0
+
+
 def holm(p: pd.Series) -> pd.Series:
     """p_(i) -> max_{j ≤ i} min(1, (m − j + 1)·p_(j)), smallest first (Holm 1979)."""
     ordered = p.sort_values()
-    return (ordered * range(len(p), 0, -1)).cummax().clip(upper=1).reindex(p.index)
+    left = pd.Series(range(len(p), 0, -1), ordered.index)
+    return (ordered * left).cummax().clip(upper=1).reindex(p.index)
 
 
 def around(mean: Any, half: Any) -> pd.DataFrame:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,7 +18,7 @@ from guidance.app.guides import classifier_free, negative, none
 from train.evaluate.judge import ask
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
-from train.experiments.intervals import cells, holm, over_images, wilson
+from train.experiments.intervals import cells, holm, over_images, sign_test, wilson
 from train.experiments.plots import COLOURS, grid, line
 from train.experiments.sweep import Experiment
 
@@ -119,11 +118,6 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     shares = ("negatives", "negatives_plain", "positives")
     found = {column: wilson(total[column], total["n"]) for column in shares}
     return pd.concat({**found, "distance": over_images(groups, "distance"), "sum": total}, axis=1)
-
-
-def sign_test(gained: int, lost: int) -> float:
-    """P(at least as many gains) if gain and loss of p₋ were equally likely: McNemar, one-sided."""
-    return float(binomtest(gained, gained + lost, alternative="greater").pvalue) if gained else 1.0
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
