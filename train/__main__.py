@@ -108,10 +108,10 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
     models = load_models(run, classifier=config.classifier_steps > 0, device=device)
     c = torch.arange(models.K).repeat_interleave(50)
     if config.judge_steps:
-        dtype, part = autocast_dtype(config.precision, device), (ranks.rank(), ranks.world())
-        sampler = partial(ddim, steps=S)
-        x = draw(models, classifier_free(1.0), c, 1, sampler=sampler, dtype=dtype, part=part)
-        x = ranks.in_order(x, 100)
+        dtype, sampler = autocast_dtype(config.precision, device), partial(ddim, steps=S)
+        part = slice(ranks.rank(), None, ranks.world())
+        x = draw(models, classifier_free(1.0), c, 1, sampler=sampler, dtype=dtype, only=part)
+        x = ranks.in_order(x, 1)
     if not ranks.leave():
         return
     made = ["unet.safetensors", "unet-raw.safetensors", "loss.png", "samples.png", "reverse.gif"]

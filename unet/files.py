@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # renamed, or never there
             partial.unlink()
+
+
+def check_writable(directory: Path) -> None:
+    """Make the directory if it is missing. OSError that names it if no file can be made in it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise OSError(f"{directory} can't be written to: {error}") from error
 
 
 @contextlib.contextmanager

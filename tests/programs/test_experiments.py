@@ -26,7 +26,7 @@ from guidance import (
     negative_guidance,
     posterior_negative_guidance,
 )
-from guidance.app.draw import window
+from guidance.app.draw import stream_seed, window
 from guidance.app.models import load_models
 from train.data import load_data
 from train.evaluate import lab as lab_module
@@ -37,7 +37,7 @@ from train.evaluate.results import markdown, read_rows
 from train.experiments import __main__ as command
 from train.experiments import classifier, course, price_of_w, removal, timing
 from train.experiments.flags import SampleFlags
-from train.experiments.intervals import cells, show, summarise
+from train.experiments.intervals import cells, holm, show, summarise
 from train.experiments.sweep import Experiment
 from unet import Judge, NoisyClassifier, UNet, load, save
 
@@ -303,9 +303,10 @@ COLUMNS = {
 
 
 def expected(rows, column):
-    """Of rows that differ in their seed: shares by Wilson over the images that were counted."""
+    """Of rows that differ in their seed: shares by Wilson over the images that were counted, and
+    a score by Student, since a network of its own gave each."""
     values, n, real = [float(r[column]) for r in rows], int(rows[0]["n"]), test_images(rows)
-    of = {"class_accuracy": n, "precision": n, "recall": min(n, real), "cas": real}
+    of = {"class_accuracy": n, "precision": n, "recall": min(n, real)}
     of = of.get(column.removesuffix("_real"))
     return student(values) if of is None else wilson(values, [of] * len(values))
 
@@ -393,7 +394,7 @@ def test_the_table_of_the_removal(measured):
 
 def test_the_table_of_the_timing(measured):
     rows, lines = measured("timing")
-    shown = set()
+    shown, raw = set(), {}
     for line in lines:
         key = line["group"], line["step"]
         chosen = [r for r in rows if (r["group"], r["step"]) == key]
@@ -410,9 +411,15 @@ def test_the_table_of_the_timing(measured):
             flips = gained + lost
             p = sum(math.comb(flips, k) for k in range(gained, flips + 1)) / 2**flips
             assert float(line["p-value"]) == pytest.approx(p, rel=0.06)
+            raw.setdefault(key[0], []).append((p, float(line["Holm's"])))
         else:
-            assert line["p-value"] == ""
+            assert line["p-value"] == line["Holm's"] == ""
         shown.add(key)
+    for pairs in raw.values():  # by the definition: the largest of the smaller ones' bounds
+        m, ordered = len(pairs), sorted(p for p, _ in pairs)
+        for p, corrected in pairs:
+            bounds = [min(1, (m - i) * q) for i, q in enumerate(ordered) if q <= p]
+            assert corrected == pytest.approx(max(bounds), rel=0.06)
     every = {(r["group"], r["step"]) for r in rows}
     assert shown == {(g, k) for g, k in every if g.startswith("early") or int(k) % 5 == 0}
     seeds = {g: {r["seed"] for r in rows if r["group"] == g} for g, _ in every}
@@ -459,14 +466,23 @@ def test_intervals_that_can_be_known():
     assert show(10.5, 10.25, 10.75) == "10.50 ± 0.25"
 
 
-def test_recall_counts_the_real_images_and_a_score_the_test_images():
+def test_recall_counts_the_real_images():
     """With more samples than test images recall is a share of the latter."""
     import pandas as pd
 
-    rows = pd.DataFrame({"data": "digits", "w": 1, "n": [1000], "recall": 0.5, "cas": 0.9})
-    summary = summarise(rows, ["w"], ["recall", "cas"]).loc[1]
+    rows = pd.DataFrame({"data": "digits", "w": 1, "n": [1000], "recall": 0.5})
+    summary = summarise(rows, ["w"], ["recall"]).loc[1]
     assert tuple(summary["recall"]) == pytest.approx(wilson([0.5], [360]))
-    assert tuple(summary["cas"]) == pytest.approx(wilson([0.9], [360]))
+
+
+def test_a_score_varies_as_its_networks_do():
+    """Three networks that read 9,000, 9,100 and 9,200 of 10,000 images: s = 0.01, and not
+    √(0.91·0.09/30,000) = 0.0017."""
+    import pandas as pd
+
+    rows = pd.DataFrame({"data": "mnist", "w": 1, "n": 500, "cas": [0.90, 0.91, 0.92]})
+    found = tuple(summarise(rows, ["w"], ["cas"]).loc[1, "cas"])
+    assert found == pytest.approx((0.91, 0.91 - 0.02484, 0.91 + 0.02484), abs=1e-5)
 
 
 # -- the numbers: from the library, without the commands -------------------------------------------
@@ -488,9 +504,9 @@ class Library:
         return class_log_prob(self.models.classifier, y)
 
     def samples(self, eps, seed, steps, sampler=ddim, n=20, **options):
-        generator = torch.Generator().manual_seed(seed)
-        x_T = torch.randn(n, 1, 8, 8, generator=generator)
-        *_, last = sampler(self.schedule, eps, x_T, steps, generator=generator, **options)
+        x_T = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+        streams = [torch.Generator().manual_seed(stream_seed(seed, i + 1)) for i in range(n)]
+        *_, last = sampler(self.schedule, eps, x_T, steps, generator=streams, **options)
         return last.x
 
 
@@ -716,6 +732,19 @@ def test_sign_test_counts_coins():
     assert timing.sign_test(5, 0) == pytest.approx(1 / 32)
     assert timing.sign_test(4, 1) == pytest.approx(6 / 32)
     assert timing.sign_test(0, 7) == 1 and timing.sign_test(0, 0) == 1
+
+
+def test_holm_is_the_closed_test_of_bonferroni():
+    """Another road than the sorted list: every set of hypotheses has Bonferroni's p, its size times
+    its smallest; a hypothesis is rejected where all sets that hold it are."""
+    import pandas as pd
+
+    p = [0.01, 0.04, 0.03, 0.005, 0.2]
+    sets = [s for r in range(1, 6) for s in itertools.combinations(range(5), r)]
+    closed = [max(min(1, len(s) * min(p[j] for j in s)) for s in sets if i in s) for i in range(5)]
+    found = holm(pd.Series(p, index=list("edcba")))
+    assert list(found.index) == list("edcba") and list(found) == pytest.approx(closed)
+    assert closed == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.2])  # as statsmodels has them
 
 
 def test_removal_starts_late_after_two_fifths():

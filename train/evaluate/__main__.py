@@ -15,17 +15,19 @@ from torch import Tensor
 from ddpm import ancestral, ddim
 from guidance.app.flags import Parser, add_flags, flag, read
 from guidance.app.guides import classifier_free, none
+from guidance.app.samples import check_free, names_of, save_samples
 from train import ranks
 from train.evaluate.bound import print_bound
 from train.evaluate.lab import Lab, LabFlags
 from train.evaluate.metrics import NAMES
+from unet.files import check_writable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags(LabFlags):
     """The flags of `python -m train.evaluate`."""
 
-    weights: str = flag(text="e.g. weights/mnist", metavar="DIR")
+    weights: str = flag(text="e.g. weights/mnist", metavar="DIR", path=True)
     n: int = flag(500, "samples, as many of each class", least=1, most=1_000_000)
     w: float = flag(1.0, "classifier-free guidance's w: 0 is off")
     sampler: str = flag("ddim", "which sampler", choices=("ddim", "ancestral"))
@@ -45,7 +47,13 @@ class Flags(LabFlags):
         least=0,
         metavar="N",
     )
-    out: str = flag("runs/results/evaluation.csv", "file that gets a new line", metavar="CSV")
+    out: str = flag(
+        "runs/results/evaluation.csv", "file that gets a new line", metavar="CSV", path=True
+    )
+    save: str = flag(
+        "", "the samples as well: a PNG each, and samples.npz for FID tools", metavar="DIR",
+        path=True,
+    )  # fmt: skip
     batch_size: int = flag(100, "images at once", least=1, most=1_000_000)
 
 
@@ -70,19 +78,29 @@ def evaluate(given: argparse.Namespace) -> int:
     from train.evaluate.results import Results, Row  # which needs pandas
 
     flags = read(Flags, vars(given))
+    if flags.eta and flags.sampler != "ddim":
+        raise ValueError(f"--eta needs --sampler ddim, got {flags.eta:g} with {flags.sampler}")
     device = ranks.join(flags.device)
     lab = ranks.first(lambda: Lab(flags, device, batch_size=flags.batch_size))
     if flags.bound and not 2 <= flags.bound <= len(lab.data.test_images):
         raise ValueError(f"--bound must be 0 or 2..{len(lab.data.test_images)}, got {flags.bound}")
     if flags.steps > lab.models.schedule.T:
         raise ValueError(f"--steps must be at most T = {lab.models.schedule.T}, got {flags.steps}")
-    results, c = Results(Path(flags.out)), lab.labels(flags.n)
+    c, guide = lab.labels(flags.n), classifier_free(flags.w) if flags.w else none()
+    guide(lab.models, c.to(device))  # or it refuses, before the first update
+    results = Results(Path(flags.out))
     results.expect(["dtype", "bound"])
+    if flags.save:
+        check_free(Path(flags.save))
+        check_writable(Path(flags.save))
     fid = inception_distance() if flags.features == "inception" and ranks.rank() == 0 else None
-    guide = classifier_free(flags.w) if flags.w else none()
     x = lab.draw(guide, c, flags.seed, sampler(flags))
     if not ranks.leave():
         return 0
+    if flags.save:  # before anything is measured: that may take long, or fail
+        names = names_of(lab.models.classes, flags.n // lab.K)
+        save_samples(Path(flags.save), x, c, names)
+        print(f"{Path(flags.save) / 'samples.npz'}, and each of its {len(c)} images as a PNG")
     row: Row = {
         "data": lab.data.name,
         "weights": lab.fingerprint,

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor
 from tqdm import tqdm
 
@@ -45,7 +46,7 @@ def print_bound(lab: Lab, n: int, seed: int) -> dict[str, float]:
         terms = bound_terms(lab, n, seed, variance)
         (L_T, L_t, L_0), total = terms.mean(0).tolist(), terms.sum(1)
         means[variance] = float(total.mean())
-        half = 1.96 * float(total.std()) / math.sqrt(n)
+        half = student_t.ppf(0.975, n - 1) * float(total.std()) / math.sqrt(n)
         print(f"{variance:10} {L_T:9.6f} {L_t:13.4f} {L_0:7.4f} {means[variance]:7.4f} "
               f"± {half:.4f}")  # fmt: skip
     return means

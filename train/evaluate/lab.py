@@ -12,7 +12,7 @@ from torch import Tensor
 from guidance.app.draw import DDIM_50, Sampler, draw
 from guidance.app.flags import flag
 from guidance.app.guides import Guide
-from guidance.app.models import load_models
+from guidance.app.models import home, load_models
 from train import ranks
 from train.config import PRESETS
 from train.data import Dataset, load_data
@@ -28,8 +28,8 @@ CAS_STEPS = 300  # batches of 64 that the fresh judge of a classification accura
 class LabFlags:
     """The flags of every command that measures trained networks."""
 
-    weights: str = flag("weights/mnist", "trained networks", metavar="DIR")
-    data_dir: str = flag("data", "where torchvision's data sets are")
+    weights: str = flag("weights/mnist", "trained networks", metavar="DIR", path=True)
+    data_dir: str = flag("data", "where torchvision's data sets are", path=True)
     device: str = flag("auto", "auto, cpu, cuda, mps")
     precision: str = flag("auto", "of ε_θ", choices=("auto", "float32", "bfloat16"))
     compile: str = flag(
@@ -45,10 +45,10 @@ class Lab:
     def __init__(
         self, flags: LabFlags, device: torch.device, *, batch_size: int, classifier: bool = False
     ) -> None:
-        directory = Path(flags.weights)
+        directory = home(flags.weights)
         self.device, self.batch_size, self.precision = device, batch_size, flags.precision
         self.dtype = autocast_dtype(flags.precision, device)
-        self.models = load_models(directory, classifier=classifier, device=device)
+        self.models = load_models(flags.weights, classifier=classifier, device=device)
         self.models.unet.to(memory_format=memory_format(device))
         compile_network(self.models.unet, flags.compile, device)
         self.judge = _judge(directory, self.models.info.get("data")).to(device)
@@ -56,8 +56,10 @@ class Lab:
         self.K = self.models.K
         # What a row says of its networks: the files' contents, and the number type
         self.dtype_name = str(self.dtype or torch.float32).removeprefix("torch.")
-        names = ("unet", "judge", "classifier")[: 2 + classifier]
-        contents = b"".join((directory / f"{name}.safetensors").read_bytes() for name in names)
+        unet, names = Path(flags.weights), ("unet", "judge", "classifier")[: 2 + classifier]
+        files = [directory / f"{name}.safetensors" for name in names]
+        files[0] = unet if unet != directory else files[0]
+        contents = b"".join(file.read_bytes() for file in files)
         self.fingerprint = f"sha256:{hashlib.sha256(contents).hexdigest()[:12]}"
 
     def labels(self, n: int) -> Tensor:
@@ -70,6 +72,9 @@ class Lab:
         most = int(torch.bincount(self.data.labels).min()) * self.K
         if n > most:
             raise ValueError(f"--n must be at most {most}, as many real images are there; got {n}")
+        if min(n, len(self.data.test_images)) < 4:  # precision's third neighbour
+            what = f"{n} samples and {len(self.data.test_images)} held-out images"
+            raise ValueError(f"--n must be at least 4, with as many held-out images; got {what}")
         return torch.arange(self.K).repeat_interleave(n // self.K)
 
     def draw(
@@ -77,14 +82,14 @@ class Lab:
     ) -> Tensor:
         """One sample for each label of c (n,), ∅ allowed: (n, C, H, W) on the CPU, on rank 0.
 
-        Each batch is drawn by one rank; with DDIM and η = 0 the samples are the same for any
-        number of ranks. Other ranks than 0 get their own samples only.
+        Each is drawn by one of the ranks, and is the same for any number of them. Other ranks than
+        0 get their own only.
         """
         mine = draw(
             self.models, guide, c, seed, sampler=sampler, batch_size=self.batch_size,
-            dtype=self.dtype, text=text, part=(ranks.rank(), ranks.world()),
+            dtype=self.dtype, text=text, only=slice(ranks.rank(), None, ranks.world()),
         )  # fmt: skip
-        return ranks.in_order(mine, self.batch_size)
+        return ranks.in_order(mine, 1)
 
     @cached_property
     def test_features(self) -> Tensor:

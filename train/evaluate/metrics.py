@@ -6,6 +6,7 @@ for Inception's features, and the numbers don't compare.
 
 import functools
 import warnings
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import torch
@@ -25,6 +26,7 @@ NAMES = {
     "cas": "classification accuracy score",
     "fid": "FID (Inception)",
 }
+BLOCK = 1024  # rows of a table of distances at once
 
 
 def look_at_features(name: str, value: Any, call: Call, least: int = 1) -> None:
@@ -93,15 +95,23 @@ def precision_recall(real: Features, features: Features, k: Count = 3) -> tuple[
     Kynkäänniemi et al. 2019 (Eq. 1, 2): a manifold is the union of balls around its points, each
     out to the k-th nearest neighbour. real: (n, F), features: (m, F), both of more than k.
     """
-    between = torch.cdist(real.double(), features.double())  # (n, m)
-    precision = (between <= _radii(real, k)[:, None]).any(0).double().mean()
-    recall = (between <= _radii(features, k)[None]).any(1).double().mean()
-    return float(precision), float(recall)
+    real, features = real.double(), features.double()
+    return _covered(features, real, k), _covered(real, features, k)
 
 
-def _radii(features: Tensor, k: int) -> Tensor:
-    distances = torch.cdist(features.double(), features.double())
-    return distances.kthvalue(k + 1, dim=1).values  # the nearest is the point itself
+def _covered(points: Tensor, centres: Tensor, k: int) -> float:
+    """Share of the points in a ball around a centre, out to the centre's k-th nearest other."""
+    # the nearest is the centre itself
+    radii = torch.cat([d.kthvalue(k + 1).values for d in _distances(centres, centres)])
+    inside = torch.cat([(d <= radii).any(1) for d in _distances(points, centres)])
+    return float(inside.double().mean())
+
+
+def _distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
+    """Of (n, F) to (m, F), a block of (BLOCK, m) after the other: all (n, m) may not fit."""
+    for part in a.split(BLOCK):
+        # each distance by itself: as one matrix product they would depend on the block
+        yield torch.cdist(part, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 @checked
@@ -111,8 +121,12 @@ def diversity(features: Features, c: Classes) -> float:
     0 is one picture a class; what real images have is the measure. NaN if no class has two.
     """
     classes = [features[c == k].double() for k in torch.unique(c)]
-    means = [torch.pdist(members).mean() for members in classes if len(members) > 1]
-    return float(torch.stack(means).mean()) if means else float("nan")
+    means = [
+        sum(float(d.sum()) for d in _distances(x, x)) / (len(x) * (len(x) - 1))
+        for x in classes
+        if len(x) > 1
+    ]
+    return sum(means) / len(means) if means else float("nan")
 
 
 @checked

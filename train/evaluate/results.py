@@ -1,11 +1,14 @@
 """Measured rows in a CSV file that an interrupted sweep goes on with."""
 
+import contextlib
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from unet.files import replacing
+from filelock import FileLock
+
+from unet.files import check_writable, replacing
 
 try:
     import pandas as pd
@@ -28,14 +31,16 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._text = ""
+        self.read()
+
+    def read(self) -> None:
+        """What is in the file now, other processes' rows as well."""
         try:
-            if path.exists():
-                self._text = path.read_text(encoding="utf-8")
+            self._text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
             self.rows = _parse(self._text)
         except (ValueError, IsADirectoryError) as error:
             reason = str(error).strip() or type(error).__name__
-            raise ValueError(f"{path} is not a CSV file of results: {reason}") from error
+            raise ValueError(f"{self.path} is not a CSV file of results: {reason}") from error
 
     def matching(self, key: Row) -> pd.DataFrame:
         """The rows that have these values in these columns."""
@@ -45,19 +50,29 @@ class Results:
         return rows
 
     def expect(self, columns: Sequence[str]) -> None:
-        """ValueError if there are rows, and they lack one of these columns."""
+        """Before anything is measured: ValueError or OSError if no rows could be added later."""
+        with _alone(self.path):
+            pass
         missing = [c for c in columns if self._text and c not in self.rows]
         if missing:
             raise ValueError(
                 f"{self.path} is of another version, without {missing[0]}; move it away"
             )
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Append the rows of one job: all of them or, if it is killed meanwhile, none.
+    def add(self, rows: Sequence[Row], unless: Row | None = None) -> bool:
+        """Append the rows of one job to what the file holds by now: all or, if killed, none.
 
+        unless: False, and nothing, if rows match it: another process has done the job meanwhile.
         ValueError if their columns are not the file's.
         """
-        new = pd.DataFrame(rows)
+        with _alone(self.path):
+            self.read()
+            if unless and not self.matching(unless).empty:
+                return False
+            self._append(pd.DataFrame(rows))
+        return True
+
+    def _append(self, new: pd.DataFrame) -> None:
         if self._text and list(self.rows) != list(new):
             raise ValueError(
                 f"{self.path} has the columns {', '.join(self.rows)}, which are not those of "
@@ -82,6 +97,21 @@ def write_rows(path: Path, rows: pd.DataFrame) -> None:
 def markdown(table: pd.DataFrame) -> str:
     """The table as the docs have it."""
     return str(table.to_markdown(index=False, disable_numparse=True))
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While no other process adds to the file. OSError that names it if it can't be written."""
+    check_writable(path.parent)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:  # the latter on some network file systems
+        raise OSError(f"{path} can't be written: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _write(path: Path, text: str) -> None:

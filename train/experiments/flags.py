@@ -10,7 +10,8 @@ from train.evaluate.lab import LabFlags
 class SweepFlags(LabFlags):
     """Those of every experiment."""
 
-    out: str = flag("runs/results", "directory of the CSV file and the plot", metavar="DIR")
+    out: str = flag("runs/results", "directory of the CSV file and the plot", metavar="DIR",
+                    path=True)  # fmt: skip
     n: int = flag(100, "samples a seed and setting", least=1, most=1_000_000)
     seeds: int = flag(2, "how many; 95 % intervals are over them", least=1, most=1000)
     steps: int = flag(20, "updates of the sampler", least=1, most=1_000_000)

@@ -1,11 +1,15 @@
-"""Means of measured rows with their 95 % intervals: Wilson's of shares, else Student's t."""
+"""Means of measured rows with their 95 % intervals: Wilson's of counted shares, else Student's t.
+
+A share is counted where each image is a trial of its own. A classification accuracy score is none:
+a fresh network for each seed is what makes it vary, far more than the images that it reads.
+"""
 
 import math
 from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from scipy.stats import t as student_t
 
 Z = norm.ppf(0.975)  # 1.96
@@ -37,7 +41,6 @@ def counted(rows: pd.DataFrame, column: str) -> Any:
         "class_accuracy": rows["n"],
         "precision": rows["n"],
         "recall": rows["n"].clip(upper=test),  # of so many real test images
-        "cas": test,
     }.get(column.removesuffix("_real"))
 
 
@@ -59,6 +62,18 @@ def over_images(groups: Any, column: str) -> pd.DataFrame:
     """Mean ± 1.96·s/√n over the images of all rows, each row holding its own mean and _sd."""
     variance = groups[f"{column}_sd"].agg(lambda sd: (sd**2).mean())
     return around(groups[column].mean(), 1.96 * (variance / groups["n"].sum()) ** 0.5)
+
+
+def sign_test(gained: int, lost: int) -> float:
+    """P(at least as many gains) if gain and loss were equally likely: McNemar, one-sided."""
+    return float(binomtest(gained, gained + lost, alternative="greater").pvalue) if gained else 1.0
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """p_(i) -> max_{j ≤ i} min(1, (m − j + 1)·p_(j)), smallest first (Holm 1979)."""
+    ordered = p.sort_values()
+    left = pd.Series(range(len(p), 0, -1), ordered.index)
+    return (ordered * left).cummax().clip(upper=1).reindex(p.index)
 
 
 def around(mean: Any, half: Any) -> pd.DataFrame:

@@ -79,7 +79,8 @@ def one_class(lab: Lab, x: Tensor, removed: int, seed: int) -> Row:
 def over_classes(rows: pd.DataFrame) -> pd.DataFrame:
     """By method and λ: the share of all images (Wilson); of the rest the mean over the classes.
 
-    Each class is one value, its mean over seeds, to Student's interval.
+    Each class is one value, its mean over seeds, to Student's interval: over which class is
+    removed, not over the noise, since all classes start from the same x_T.
     """
     by = ["method", "lambda"]
     images = pd.DataFrame({"count": (rows["share"] / 100 * rows["n"]).round(), "n": rows["n"]})

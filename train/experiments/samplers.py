@@ -70,4 +70,4 @@ def plot(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-EXPERIMENT = Experiment(("sampler", "S"), samplers, measure, table, plot)
+EXPERIMENT = Experiment(("sampler", "S"), samplers, measure, table, plot, null=False)

@@ -30,6 +30,7 @@ class Experiment:
     table: Callable[[pd.DataFrame], pd.DataFrame]
     plot: Callable[[pd.DataFrame], Figure]
     classifier: bool = False  # whether it needs p_φ
+    null: bool = True  # whether it needs ∅
     rare: tuple[Any, ...] = ()  # settings with three times as many seeds: they count rare events
 
 
@@ -41,6 +42,7 @@ def sweep(experiment: Experiment, flags: Any, results: Results) -> pd.DataFrame:
     lab = Lab(flags, device, batch_size=flags.batch_size, classifier=experiment.classifier)
     if flags.steps > lab.models.schedule.T:
         raise ValueError(f"--steps must be at most T = {lab.models.schedule.T}, got {flags.steps}")
+    lab.models.trained(0, *[lab.K] * experiment.null)
     values = (lab.data.name, lab.fingerprint, lab.dtype_name, flags.steps, flags.n)
     common: Row = dict(zip(COMMON, values, strict=True))
     jobs = []
@@ -53,12 +55,18 @@ def sweep(experiment: Experiment, flags: Any, results: Results) -> pd.DataFrame:
     missing = [job for job in jobs if results.matching(job[0]).empty]
     if len(missing) < len(jobs):
         print(f"{len(jobs) - len(missing)} of {len(jobs)} jobs are in {results.path} already")
-    with tqdm(missing, unit="job", disable=None) as bar:
-        for row, guide, seed in bar:
+    with tqdm(total=len(missing), unit="job", disable=None) as bar:
+        while missing:
+            row, guide, seed = missing[0]
             text = ", ".join(f"{k} {v}" for k, v in row.items() if k not in COMMON)
             bar.set_description(text, refresh=False)
             measured = experiment.measure(lab, guide, seed, flags)
-            results.add([{**row, **numbers} for numbers in measured])
+            if not results.add([{**row, **numbers} for numbers in measured], unless=row):
+                missing.reverse()  # another sweep comes from this end, and was faster
+            results.read()
+            left = [job for job in missing if results.matching(job[0]).empty]
+            bar.update(len(missing) - len(left))
+            missing = left
     return results.matching(common)
 
 

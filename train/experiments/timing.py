@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,7 +18,7 @@ from guidance.app.guides import classifier_free, negative, none
 from train.evaluate.judge import ask
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
-from train.experiments.intervals import cells, over_images, wilson
+from train.experiments.intervals import cells, holm, over_images, sign_test, wilson
 from train.experiments.plots import COLOURS, grid, line
 from train.experiments.sweep import Experiment
 
@@ -121,15 +120,10 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat({**found, "distance": over_images(groups, "distance"), "sum": total}, axis=1)
 
 
-def sign_test(gained: int, lost: int) -> float:
-    """P(at least as many gains) if gain and loss of p₋ were equally likely: McNemar, one-sided."""
-    return float(binomtest(gained, gained + lost, alternative="greater").pvalue) if gained else 1.0
-
-
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Every fifth start step and every stop step; for early windows, a test that p₋ is gained.
 
-    The p-values are one by one, not corrected for their number.
+    The p-values are of one window each; Holm's hold for all windows of the group together.
     """
     summary = over_seeds(rows)
     columns = {
@@ -141,8 +135,10 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     changes = summary["sum"][["gained", "lost"]].astype(int).to_numpy().tolist()
     lines["gained : lost p₋"] = [f"{gained} : {lost}" for gained, lost in changes]
     stops = lines["group"].str.startswith("early")
-    p_values = [f"{sign_test(*pair):.2g}" for pair in changes]
-    lines["p-value"] = [p if stop else "" for p, stop in zip(p_values, stops, strict=True)]
+    p_values = pd.Series([sign_test(*pair) for pair in changes])[stops]
+    corrected = p_values.groupby(lines["group"]).transform(holm)
+    for column, values in {"p-value": p_values, "Holm's": corrected}.items():
+        lines[column] = values.map("{:.2g}".format).reindex(lines.index, fill_value="")
     return lines[stops | (lines["step"] % 5 == 0)].astype(str)
 
 
