@@ -2,9 +2,9 @@
 
 mutmut makes the mutants and runs, for each of them, the tests that call the function it is in.
 Three things differ from its defaults. Functions under `@checked` and `@torch.no_grad()` are mutated
-too, though mutmut leaves decorated ones alone. Nothing inside a `raise` is, which is the wording of an error;
-whether it is raised is a matter of the condition before it. And the quickest tests run first.
-What survives is explained in docs/mutants.md.
+too, though mutmut leaves decorated ones alone. Nothing inside a `raise` is, which is the wording of
+an error; whether it is raised is a matter of the condition before it. And the quickest tests run
+first. What survives is explained in docs/mutants.md.
 """
 
 import gc
