@@ -20,7 +20,7 @@ DDIM_50: Sampler = partial(ddim, steps=50)
 EVERY = slice(None)
 
 
-def look_at_choice(name: str, value: Any, call: Call) -> None:
+def look_at_places(name: str, value: Any, call: Call) -> None:
     """A slice, or places in 0..n−1."""
     if isinstance(value, slice):
         return
@@ -41,7 +41,7 @@ def draw(
     batch_size: Count = 100,
     dtype: torch.dtype | None = None,
     text: str = "samples",
-    only: Annotated[slice | Sequence[int], look_at_choice] = EVERY,
+    only: Annotated[slice | Sequence[int], look_at_places] = EVERY,
 ) -> Tensor:
     """One sample for each label of c (n,), ∅ = K allowed: (n, C, H, W), float32 on the CPU.
 

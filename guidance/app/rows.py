@@ -27,10 +27,13 @@ class Row(NamedTuple):
 def rows_of(kind: str, flags: Any, models: Models) -> tuple[list[Row], str]:
     """The rows, one for each combination of the flags that take a list, and what they share."""
     swept = _swept(kind, flags, models.classes)
+    names = {f.name: f.metadata["name"] or f"--{f.name.replace('_', '-')}" for f in fields(flags)}
+    for key, values in swept.items():
+        if not values:
+            raise ValueError(f"{names[key]} must be a list of one value at least")
     if math.prod(map(len, swept.values())) > 1000:
-        names = ", ".join(f.metadata["name"] or f"--{f.name.replace('_', '-')}"
-                          for f in fields(flags) if f.name in swept)  # fmt: skip
-        raise ValueError(f"a picture has at most 1000 rows: the lists of {names} make more")
+        lists = ", ".join(name for key, name in names.items() if key in swept)
+        raise ValueError(f"a picture has at most 1000 rows: the lists of {lists} make more")
     shown = [key for key in swept if len(swept[key]) > 1] or ["positive"]
     rows = []
     for values in itertools.product(*swept.values()):

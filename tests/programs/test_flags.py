@@ -162,7 +162,6 @@ def test_what_only_sounds_like_too_little_memory_is_to_be_seen():
 
 
 def test_the_advice_is_a_flag_of_the_command(weights, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("guidance.app.command.processes", raising(torch.OutOfMemoryError("CUDA …")))
     line = ["none", "--weights", str(weights), "--out", str(tmp_path / "p.png")]
     monkeypatch.setattr(
         "guidance.app.command.processes", lambda *_: raising(torch.OutOfMemoryError("…"))()

@@ -273,6 +273,7 @@ def test_a_guide_that_needs_a_classifier_says_so(weights):
         ("negative", "", "the following arguments are required: --negative"),
         ("classifier-free", "--start-step 7", "start_step must lie in 0..6"),
         ("classifier-free", "--w -1,0,x", "--w: must be numbers with commas between, got '-1,0,x'"),
+        ("classifier-free", "--w=", "--w must be a list of one value at least"),
         ("none", "--batch-size 0", "--batch-size must be at least 1, got 0"),
         ("negative", "--negative 9", "--negative must be among"),
         ("negative", "--negative 1 --start-step 7", "start_step must lie in 0..6"),

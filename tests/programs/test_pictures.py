@@ -1,5 +1,7 @@
 """Pictures, samples and GIFs: every pixel as it was drawn, and nothing that is not wanted."""
 
+import io
+import sys
 import weakref
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny import perturbed
+from tqdm import tqdm
 
 from ddpm import Step, ddim, linear_schedule
 from guidance.__main__ import main
@@ -185,6 +188,31 @@ def test_the_batch_size_changes_no_sample(weights, tmp_path, flags):
         with np.load(place / "samples.npz") as file:
             saved.append(file["arr_0"].astype(int))
     assert max(abs(saved[0] - saved[k]).max() for k in (1, 2)) <= 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_over_all_updates_that_only_a_terminal_sees(weights, tmp_path, monkeypatch, terminal):
+    bars, made = [], tqdm.__init__
+
+    def kept(bar, *args, **kwargs):
+        bars.append(bar)
+        made(bar, *args, **kwargs)
+
+    monkeypatch.setattr(tqdm, "__init__", kept)
+    monkeypatch.setattr(sys, "stderr", Terminal() if terminal else io.StringIO())
+    flags = ["--out", tmp_path / "p.png", "--batch-size", 2, "--class", "0,1"]
+    assert guided(weights, *flags) == 0
+    (bar,) = bars
+    if terminal:
+        assert (bar.n, bar.total) == (2 * 3 * 4, 2 * 3 * 4)
+        assert "/24" in sys.stderr.getvalue() and not sys.stderr.getvalue().split("\r")[-1].strip()
+    else:
+        assert bar.disable and sys.stderr.getvalue() == ""
 
 
 def test_pictures_without_a_name_get_a_free_number(weights, tmp_path, monkeypatch, capsys):

@@ -189,6 +189,22 @@ KIND = {
             range(10**9, 0, -1),
         ]
     ),
+    "generator": st.sampled_from(
+        [torch.Generator(), *([torch.Generator()] * n for n in range(5)), *ODD]
+    ),
+    "places": st.sampled_from(
+        [
+            slice(None),
+            slice(1, None, 2),
+            slice(9, 2),
+            slice(0, 3, -1),
+            slice("a"),
+            range(2),
+            *SOME,
+            *ODD,
+        ]
+    )
+    | st.lists(st.integers(-2, 4), max_size=4),
     "numbers": st.sampled_from([*IMAGES, *SOME, *ODD, [0.1, 0.2], [0.0], [1.0], [math.nan], 0.5])
     | st.lists(st.floats(), max_size=4),
     "list": st.sampled_from([*ODD, (1, 2), (0,), (1.5,), ("a",), (10**30,), (4,), (8, 4), (True,)])
@@ -306,10 +322,12 @@ TARGETS = {
     "ancestral": target(
         lambda **a: last(ddpm.ancestral(SCHEDULE, eps, **a)),
         x_T=IMAGE, steps=("steps", 5), clip=("clip", (-1, 1)), variance=("name", "beta"),
+        generator=("generator", None),
     ),
     "ddim": target(
         lambda **a: last(ddpm.ddim(SCHEDULE, eps, **a)),
         x_T=IMAGE, steps=("steps", 5), clip=("clip", (-1, 1)), eta=("real", 0.0),
+        generator=("generator", None),
     ),
     "GaussianMixture": target(
         lambda **a: ddpm.GaussianMixture(**a).sample(3),
@@ -341,7 +359,7 @@ TARGETS = {
     ),
     "classifier_free_guidance": target(
         lambda **a: guided(guidance.classifier_free_guidance, eps=eps, **a),
-        c=("label", 1), w=("real", 2.0), null=("count", 4),
+        c=("label", 1), w=("real", 2.0), null=("count", 4), start=("real", None), stop=("real", 0),
     ),
     "negative_guidance": target(
         lambda **a: guided(guidance.negative_guidance, eps=eps, **a),
@@ -391,6 +409,7 @@ TARGETS = {
     "draw": target(
         lambda **a: draw(MODELS, guides.classifier_free(1.0), sampler=TWO_STEPS, **a),
         c=("labels", torch.tensor([0, 1, 2])), seed=("count", 0), batch_size=("count", 2),
+        only=("places", slice(None)),
     ),
     "frechet_distance": target(
         metrics.frechet_distance, real=("features", grid(8, 4)), features=("features", grid(9, 4))
@@ -557,7 +576,9 @@ def without_the_work(patch, out):
     patch.setattr("train.__main__.fit", reach)
     for sampler in ("ddim", "ancestral"):
         patch.setattr(f"ddpm.{sampler}", first_update(getattr(ddpm, sampler)))
-    patch.setattr("guidance.app.pictures.save_panels", reach)
+        patch.setattr(f"guidance.app.rows.{sampler}", first_update(getattr(ddpm, sampler)))
+    patch.setattr("guidance.app.command.frames", lambda process, *_: process)
+    patch.setattr("guidance.app.command.save_panels", reach)
     patch.setattr("train.evaluate.lab.draw", reach)
     patch.setattr("train.experiments.timing.run", reach)
     patch.setattr("train.benchmark.__main__.load_data", lambda *a: load_data("digits", ""))
@@ -610,5 +631,6 @@ def test_command_lines(command, data, weights, tmp_path_factory):
     # Two flags may be at odds, and then it is the other one that is named; of a path, the system.
     names = [f.strip("-").replace("-", "[-_]") for f in flags if f in given_flags or len(f) > 3]
     named = re.search(rf"(?<![a-z])({'|'.join(names)})(?![a-z])", error)
-    paths = {"--out", "--weights", "--data-dir"} & set(given_flags)
-    assert named or (paths and ("[Errno" in error or "directory" in error)), (line, error)
+    paths = {"--out", "--weights", "--data-dir", "--save"} & set(given_flags)
+    of_path = re.search(r"\[Errno|directory|no unet\.safetensors in", error)
+    assert named or (paths and of_path), (line, error)

@@ -299,7 +299,8 @@ def test_samplers_that_draw_noise_draw_other_noise_on_each_rank(monkeypatch):
     monkeypatch.setattr(type(models), "noise", lambda self, n, g: torch.zeros(n, 1, 8, 8))
     c, sampler = torch.tensor([3, 3]), functools.partial(ddim, steps=3, eta=1.0)
     one, two = (
-        draw(models, GUIDE, c, 7, sampler=sampler, batch_size=1, part=(k, 2)) for k in (0, 1)
+        draw(models, GUIDE, c, 7, sampler=sampler, batch_size=1, only=slice(k, None, 2))
+        for k in (0, 1)
     )
     assert len(one) == len(two) == 1 and not torch.equal(one, two)
 
