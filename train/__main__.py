@@ -114,7 +114,7 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
         )
         sampler = partial(ddim, steps=S)
         x = draw(models, classifier_free(1.0), c, 1, sampler=sampler, dtype=dtype, only=part)
-        x = ranks.in_order(x, 1)
+        x = ranks.in_order(x)
     if not ranks.leave():
         return
     made = ["unet.safetensors", "unet-raw.safetensors", "loss.png", "samples.png", "reverse.gif"]
