@@ -111,7 +111,7 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
         dtype, sampler = autocast_dtype(config.precision, device), partial(ddim, steps=S)
         part = slice(ranks.rank(), None, ranks.world())
         x = draw(models, classifier_free(1.0), c, 1, sampler=sampler, dtype=dtype, only=part)
-        x = ranks.in_order(x, 1)
+        x = ranks.in_order(x)
     if not ranks.leave():
         return
     made = ["unet.safetensors", "unet-raw.safetensors", "loss.png", "samples.png", "reverse.gif"]

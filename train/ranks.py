@@ -129,14 +129,14 @@ def gather(value: T) -> list[T]:
     return values if rank() == 0 else []
 
 
-def in_order(x: Tensor, batch_size: int) -> Tensor:
-    """On rank 0 all samples, from the batches that the ranks have drawn in turn; elsewhere x.
+def in_order(x: Tensor) -> Tensor:
+    """On rank 0 all samples, of which the ranks have drawn one in turn; elsewhere x.
 
-    x: `draw(…, part=(rank(), world()))`. With DDIM and η = 0 any number of ranks draws the same.
+    x: `draw(…, only=slice(rank(), None, world()))`. Any number of ranks draws the same.
     """
-    turns = itertools.zip_longest(*(torch.split(part, batch_size) for part in gather(x)))
-    batches = [batch for turn in turns for batch in turn if batch is not None]
-    return torch.cat(batches) if batches else x
+    turns = itertools.zip_longest(*gather(x))
+    images = [image for turn in turns for image in turn if image is not None]
+    return torch.stack(images) if images else x
 
 
 def first(work: Callable[[], T]) -> T:

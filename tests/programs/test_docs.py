@@ -3,6 +3,7 @@
 import csv
 import re
 import shlex
+import statistics
 from collections import defaultdict
 from pathlib import Path
 
@@ -208,3 +209,13 @@ def test_finding_5_reverse_activation():
     assert all(gained[k] <= lost[k] for k in n)
     p = min(binomtest(gained[k], gained[k] + lost[k], alternative="greater").pvalue for k in n)
     assert says(f"In {n[1]} pictures it never gained more than it lost (smallest p-value {p:.2f})")
+
+
+def test_a_score_varies_more_than_images_drawn_by_chance():
+    """Why its interval is Student's: the variance over seeds beside p(1 − p)/n."""
+    times = []
+    for w in ("0", "0.1", "0.25", "0.5", "1", "2", "4", "8"):
+        cas = [float(row["cas"]) for row in measured("price-of-w", w=w)]
+        p = statistics.fmean(cas)
+        times.append(statistics.variance(cas) / (p * (1 - p) / 10_000))
+    assert f"{statistics.fmean(times):.0f} times the binomial one" in " ".join(RESULTS.split())

@@ -1,14 +1,20 @@
 """`python -m train.evaluate`: numbers of trained weights, as the library gives them."""
 
 import re
+import shutil
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from forked import start
+from PIL import Image
 from scipy.stats import t as student_t
 
 from ddpm import ancestral, cosine_schedule, ddim, variational_bound
 from guidance import classifier_free_guidance
-from guidance.app.draw import stream_seed
+from guidance.app.draw import draw, stream_seed
+from guidance.app.guides import classifier_free
 from guidance.app.models import load_models
 from train.data import load_data
 from train.evaluate import metrics
@@ -25,7 +31,8 @@ def weights(tmp_path):
     path = tmp_path / "w"
     torch.manual_seed(0)
     model = UNet(**TINY)
-    model.out.weight.data.normal_(0, 0.1)  # zero at first
+    for p in model.parameters():  # what starts at zero would answer nothing
+        p.data += 0.15 * torch.randn_like(p)
     info = {"schedule": cosine_schedule(20).info, "data": "digits"}
     info["classes"] = [str(k) for k in range(10)]
     save(path / "unet.safetensors", model, info)
@@ -185,6 +192,85 @@ def test_bad_flags(flags, message, weights, capsys):
     assert evaluate(weights, *flags) == 2
     error = capsys.readouterr().err
     assert message in error and error.strip().count("\n") == 0
+
+
+def untouched(*_, **__):
+    raise AssertionError("something was drawn")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--save", "results.txt"], "results.txt is no directory to save samples in"),
+        (["--save", "full"], "full has samples in it already"),
+        (["--save", "results.txt/deep"], "results.txt/deep can't be written to"),
+        (["--out", "results.txt/x.csv"], "results.txt can't be written to"),
+        (["--out", "old.csv"], "old.csv is of another version, without bound"),
+        (["--n", "2000"], "--n must be at most 1390"),
+        (["--bound", "361"], "--bound must be 0 or 2..360, got 361"),
+        (["--steps", "21"], "--steps must be at most T = 20"),
+        (["--sampler", "ancestral", "--eta", "0.5"], "--eta needs --sampler ddim, got 0.5"),
+        (["--w", "nan"], "--w must be a finite number"),
+        (["--weights", "p_uncond_0"], "these weights know no ∅"),
+        (["--weights", "p_uncond_1"], "these weights know no class"),
+        (["--weights", "p_uncond_1", "--w", "0"], "these weights know no class"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_anything_is_drawn(
+    flags, message, weights, capsys, monkeypatch
+):
+    """Files and directories by their names beside the weights."""
+    beside = weights.parent
+    (beside / "results.txt").write_text("")
+    (beside / "old.csv").write_text("data,weights,dtype\ndigits,x,float32\n")
+    (beside / "full").mkdir()
+    (beside / "full/samples.npz").write_bytes(b"")
+    for p in (0, 1):
+        model, info = load(weights / "unet.safetensors")
+        save(beside / f"p_uncond_{p}/unet.safetensors", model, {**info, "config": {"p_uncond": p}})
+        shutil.copy(weights / "judge.safetensors", beside / f"p_uncond_{p}")
+    monkeypatch.setattr("guidance.app.draw.processes", untouched)
+    monkeypatch.chdir(beside)
+    assert evaluate(weights, *flags) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.strip().count("\n") == 0
+    assert not (beside / "results.csv").exists()
+
+
+def test_weights_that_know_no_null_are_measured_without_it(weights):
+    model, info = load(weights / "unet.safetensors")
+    save(weights / "unet.safetensors", model, {**info, "config": {"p_uncond": 0.0}})
+    assert evaluate(weights, "--w", "0") == 0
+
+
+def test_samples_are_saved_before_anything_is_measured(weights, monkeypatch):
+    """As they are, with their classes; a measurement that fails takes none of them away."""
+
+    def broken(*_):
+        raise ValueError("no number")
+
+    monkeypatch.setattr("train.evaluate.lab.Lab.measure", broken)
+    out = weights.parent / "samples"
+    assert evaluate(weights, "--save", str(out), "--seed", "3", "--w", "0.5") == 2
+    models, c = load_models(weights), torch.arange(10).repeat_interleave(4)
+    x = draw(models, classifier_free(0.5), c, 3, sampler=partial(ddim, steps=5))
+    grey = ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    saved = np.load(out / "samples.npz")
+    assert saved["arr_0"].shape == (40, 8, 8, 3) and saved["labels"].tolist() == c.tolist()
+    assert np.array_equal(saved["arr_0"], grey.movedim(1, 3).expand(-1, -1, -1, 3).numpy())
+    pictures = sorted(out.glob("*.png"))
+    assert len(pictures) == 40
+    for path, picture in zip(pictures, grey, strict=True):
+        assert np.array_equal(np.array(Image.open(path)), picture[0].numpy())
+
+
+def test_two_evaluations_at_once_have_two_rows(weights):
+    said = weights.parent
+    every = [start(evaluate, weights, "--seed", f"{k}", said=said / f"{k}") for k in (1, 2)]
+    for process in every:
+        process.join(120)
+    assert [process.exitcode for process in every] == [0, 0]
+    assert sorted(read_rows(weights.parent / "results.csv")["seed"]) == [1, 2]
 
 
 def test_weights_without_a_judge(weights, capsys):

@@ -7,14 +7,17 @@ import itertools
 import math
 import os
 import re
+import shutil
 import signal
 import statistics
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from forked import start
 from scipy.stats import binomtest
 from scipy.stats import t as student_t
 
@@ -205,6 +208,49 @@ def test_bad_flags_are_one_line_before_anything_is_drawn(
     assert run(weights, tmp_path, name, *flags) == 2
     error = capsys.readouterr().err
     assert message in error and error.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "p_uncond", "said"),
+    [(name, 0, "these weights know no ∅") for name in NAMES if name != "samplers"]
+    + [(name, 1, "these weights know no class") for name in NAMES],
+)
+def test_what_training_has_not_shown_is_refused(
+    name, p_uncond, said, weights, tmp_path, capsys, monkeypatch
+):
+    other = tmp_path / "other"
+    shutil.copytree(weights, other)
+    unet, info = load(weights / "unet.safetensors")
+    save(other / "unet.safetensors", unet, {**info, "config": {"p_uncond": p_uncond}})
+    monkeypatch.setattr("ddpm.ddim", None)
+    assert run(other, tmp_path, name, "--steps", "10") == 2
+    error = capsys.readouterr().err
+    assert said in error and error.strip().count("\n") == 0
+    assert not (tmp_path / f"{name}.csv").exists()
+
+
+def sweep_beside_another(weights, out):
+    """A sweep of eight jobs that take a while: each is its w and the process that has done it."""
+
+    def measure(lab, guide, seed, flags):
+        time.sleep(0.3)
+        return [{"frechet": float(os.getpid())}]
+
+    price_of_w.EXPERIMENT = Experiment(
+        ("w",), lambda flags: price_of_w.GUIDES, measure, lambda rows: rows,
+        lambda rows: timing.grid(1, 1)[0],
+    )  # fmt: skip
+    return run(weights, out, "price-of-w", "--seeds", "1")
+
+
+def test_two_sweeps_at_once_share_the_jobs(weights, tmp_path):
+    every = [start(sweep_beside_another, weights, tmp_path, said=tmp_path / k) for k in "ab"]
+    for process in every:
+        process.join(120)
+    assert [process.exitcode for process in every] == [0, 0]
+    rows = read_rows(tmp_path / "price-of-w.csv")
+    assert sorted(rows["w"]) == list(price_of_w.GUIDES)  # each once
+    assert all("8 rows in" in (tmp_path / f"{k}.out").read_text() for k in "ab")
 
 
 def test_ctrl_c_inside_a_score_stops_the_sweep(weights, tmp_path, monkeypatch, capsys):

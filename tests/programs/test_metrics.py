@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from train.evaluate import metrics
 
@@ -74,6 +76,48 @@ def test_precision_and_recall_by_brute_force():
     expected = inside(list(samples), list(real)), inside(list(real), list(samples))
     assert metrics.precision_recall(real, samples, k) == pytest.approx(expected)
     assert 0 < min(expected) < max(expected) <= 1
+
+
+@pytest.mark.parametrize("block", [1, 7, 30, 1000])
+def test_blocks_change_nothing(block, monkeypatch):
+    """Bit for bit what the whole table of distances says, and twins, where balls touch points."""
+    a, b = normal((40, 6)), 0.8 * normal((30, 6), seed=1) + 0.2
+    real, features = torch.cat([a, a[:9]]), torch.cat([b, a[:5]])
+    norm = lambda x, y: (x[:, None] - y[None]).square().sum(2).sqrt()  # noqa: E731
+    between = norm(real, features)
+    radii = [norm(x, x).sort(1).values[:, 3] for x in (real, features)]
+    precision = (between <= radii[0][:, None]).any(0).double().mean()
+    recall = (between <= radii[1][None]).any(1).double().mean()
+    c = torch.arange(len(features)) % 3
+    means = [torch.pdist(features[c == k]).mean() for k in range(3)]
+    monkeypatch.setattr(metrics, "BLOCK", block)
+    assert metrics.precision_recall(real, features) == (float(precision), float(recall))
+    spread = metrics.diversity(features, c)
+    assert spread == pytest.approx(float(sum(means) / 3), rel=1e-12)
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that a tensor has had that any operation has made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for made in tree_leaves(out):
+            if isinstance(made, torch.Tensor):
+                self.numbers = max(self.numbers, made.numel())
+        return out
+
+
+@pytest.mark.parametrize("n", [1000, 2000])
+def test_no_table_of_all_distances_is_made(n, monkeypatch):
+    """(BLOCK, n) is the largest: twice the images, twice the memory and not four times."""
+    monkeypatch.setattr(metrics, "BLOCK", 50)
+    features, c = normal((n, 4)), torch.zeros(n, dtype=torch.int64)
+    with Largest() as largest:
+        metrics.precision_recall(features, features + 0.1)
+        metrics.diversity(features, c)
+    assert largest.numbers == 50 * n
 
 
 @pytest.mark.parametrize(

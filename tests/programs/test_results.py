@@ -2,12 +2,16 @@
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from forked import start
 
+from train.evaluate import results as results_module
 from train.evaluate.__main__ import main as evaluate
 from train.evaluate.results import Results, markdown, read_rows, write_rows
 from train.experiments.__main__ import main as experiments
@@ -68,6 +72,62 @@ def test_a_full_disk_takes_nothing_away(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"x\.csv can't be written: .*No space left"):
         Results(path).add(ROWS[1:])
     assert path.read_bytes() == before and not list(tmp_path.glob("*.partial-*"))
+
+
+def add_slowly(path, name, ready):
+    """Read, wait until the other has read as well, and only then add twenty rows."""
+    results = Results(path)
+    (ready / name).touch()
+    while len(list(ready.iterdir())) < 2:
+        time.sleep(0.01)
+    for k in range(20):
+        results.add([{"method": name, "seed": k}])
+
+
+def test_two_processes_lose_no_row(tmp_path):
+    path, ready = tmp_path / "x.csv", tmp_path / "ready"
+    ready.mkdir()
+    every = [start(add_slowly, path, name, ready, said=tmp_path / name) for name in "ab"]
+    for process in every:
+        process.join(120)
+    assert [process.exitcode for process in every] == [0, 0]
+    rows = read_rows(path)
+    assert sorted(zip(rows["method"], rows["seed"], strict=True)) == [
+        (name, k) for name in "ab" for k in range(20)
+    ]
+
+
+def test_a_job_that_another_process_has_done_is_not_added_again(tmp_path):
+    one, other = Results(tmp_path / "x.csv"), Results(tmp_path / "x.csv")
+    key = {"method": "a, b", "w": 0.1, "seed": 0}
+    assert one.add(ROWS[:1], unless=key) and not other.add(ROWS[:1], unless=key)
+    assert len(read_rows(one.path)) == len(other.rows) == 1  # and the other knows the row now
+    assert other.add(ROWS[1:], unless={**key, "seed": 1}) and len(other.rows) == 2
+
+
+def test_a_process_that_dies_leaves_no_lock(tmp_path):
+    dying = start(die_with_the_lock, tmp_path / "x.csv", said=tmp_path / "said")
+    dying.join(60)
+    assert dying.exitcode == -signal.SIGKILL
+    Results(tmp_path / "x.csv").add(ROWS)
+    assert len(read_rows(tmp_path / "x.csv")) == 2
+
+
+def die_with_the_lock(path):
+    with results_module._alone(path):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("place", ["deep/x.csv", "x.csv"])
+def test_what_cant_be_written_is_refused_at_the_start(place, unprivileged):
+    """Also where the file and its lock are there already: rows are a new file in its place."""
+    Results(unprivileged / "x.csv").add(ROWS)
+    unprivileged.chmod(0o500)
+    try:
+        with pytest.raises(OSError, match="can't be written"):
+            Results(unprivileged / place).check_writable()
+    finally:
+        unprivileged.chmod(0o700)
 
 
 @pytest.mark.parametrize(

@@ -275,23 +275,24 @@ GUIDE, SAMPLER = guides.classifier_free(1.0), functools.partial(ddim, steps=3)
 LABELS = torch.arange(11) % 10
 
 
-def in_parts(batch_size, part):
+def in_parts(batch_size, only):
     models = load_models(ROOT / "weights/digits")
-    return draw(models, GUIDE, LABELS, 7, sampler=SAMPLER, batch_size=batch_size, part=part)
+    return draw(models, GUIDE, LABELS, 7, sampler=SAMPLER, batch_size=batch_size, only=only)
 
 
 def drawn_by_ranks(run):
-    part = ranks.rank(), ranks.world()
-    return [ranks.in_order(in_parts(n, part), n) for n in (2, 100)]  # 100: one batch for two ranks
+    only = slice(ranks.rank(), None, ranks.world())
+    return [ranks.in_order(in_parts(n, only)) for n in (2, 100)]
 
 
 def test_split_sampling_draws_the_same(tmp_path):
     codes, _, err = in_ranks(joined, drawn_by_ranks, tmp_path / "r")
     assert codes == [0, 0], err
     for x, batch_size in zip(left(tmp_path / "r", 0), (2, 100), strict=True):
-        assert torch.equal(x, in_parts(batch_size, (0, 1)))
-        assert torch.equal(x, ranks.in_order(x, batch_size))  # of one rank
-    assert [len(x) for x in left(tmp_path / "r", 1)] == [5, 0]
+        # in batches of other sizes a network rounds differently
+        assert_close(x, in_parts(batch_size, slice(None)), rtol=0, atol=1e-4)
+        assert torch.equal(x, ranks.in_order(x))  # of one rank
+    assert [len(x) for x in left(tmp_path / "r", 1)] == [5, 5]
 
 
 def test_samplers_that_draw_noise_draw_other_noise_on_each_rank(monkeypatch):

@@ -90,6 +90,7 @@ def evaluate(given: argparse.Namespace) -> int:
     guide(lab.models, c.to(device))  # or it refuses, before the first update
     results = Results(Path(flags.out))
     results.expect(["dtype", "bound"])
+    results.check_writable()
     if flags.save:
         check_free(Path(flags.save))
         check_writable(Path(flags.save))

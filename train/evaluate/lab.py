@@ -89,7 +89,7 @@ class Lab:
             self.models, guide, c, seed, sampler=sampler, batch_size=self.batch_size,
             dtype=self.dtype, text=text, only=slice(ranks.rank(), None, ranks.world()),
         )  # fmt: skip
-        return ranks.in_order(mine, 1)
+        return ranks.in_order(mine)
 
     @cached_property
     def test_features(self) -> Tensor:

@@ -50,14 +50,17 @@ class Results:
         return rows
 
     def expect(self, columns: Sequence[str]) -> None:
-        """Before anything is measured: ValueError or OSError if no rows could be added later."""
-        with _alone(self.path):
-            pass
+        """ValueError if there are rows, and they lack one of these columns."""
         missing = [c for c in columns if self._text and c not in self.rows]
         if missing:
             raise ValueError(
                 f"{self.path} is of another version, without {missing[0]}; move it away"
             )
+
+    def check_writable(self) -> None:
+        """Before anything is measured: OSError if no rows could be added later."""
+        with _alone(self.path):
+            pass
 
     def add(self, rows: Sequence[Row], unless: Row | None = None) -> bool:
         """Append the rows of one job to what the file holds by now: all or, if killed, none.

@@ -38,6 +38,7 @@ def sweep(experiment: Experiment, flags: Any, results: Results) -> pd.DataFrame:
     """The rows of the sweep that flags ask for, once none of its jobs is missing."""
     settings = experiment.settings(flags)  # which may refuse the flags, before anything is loaded
     results.expect([*COMMON, *experiment.key, "seed"])
+    results.check_writable()
     device = choose_device(flags.device)
     lab = Lab(flags, device, batch_size=flags.batch_size, classifier=experiment.classifier)
     if flags.steps > lab.models.schedule.T:

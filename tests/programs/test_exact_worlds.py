@@ -1,0 +1,348 @@
+"""Evaluation and experiments with known answers: on an exact mixture every column is computed a
+second time, image by image, with plain numbers. In one world the classes are unlike, and nothing
+has a symmetry that could hide swapped roles."""
+
+import math
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from exact import (
+    SCHEDULE,
+    WORLDS,
+    K,
+    T,
+    covered,
+    diversity,
+    eps,
+    frechet,
+    judged,
+    lab,
+    noise,
+    posterior,
+    states,
+    visited,
+)
+
+from ddpm import timesteps
+from train.evaluate import __main__ as evaluate
+from train.evaluate.results import Results, read_rows
+from train.experiments import classifier, course, price_of_w, removal, samplers, timing
+from train.experiments import sweep as sweep_module
+
+S, W = 5, 2.0
+close = lambda x: pytest.approx(x, rel=1e-6, abs=1e-7)  # noqa: E731
+
+
+@pytest.fixture(params=WORLDS)
+def world(request):
+    return WORLDS[request.param]
+
+
+def flags(n, steps=S):
+    return SimpleNamespace(n=n, steps=steps, seeds=2)
+
+
+def guided(world, c, w=0.0, other=K, when=range(S)):
+    """(1 + w)·ε(c) − w·ε(other), with ∅ in other's place at the other steps."""
+
+    def predictor(k, x, t):
+        aside = eps(world, x, t, other if k in when else K)
+        return (1 + w) * eps(world, x, t, c) - w * aside
+
+    return predictor
+
+
+def pictures(world, predictors, seed):
+    """The last state from each image's x_T: (n, 2)."""
+    starts = noise(len(predictors), seed)
+    return np.array([states(p, x, S)[-1] for p, x in zip(predictors, starts, strict=True)])
+
+
+def real_pixels(images):
+    return images.double().flatten(1).numpy() / 127.5 - 1
+
+
+def numbers(world, of, x, c, seed):
+    """What `Lab.measure` says, from the pixels alone; the judge's features are their halves."""
+    data = of.data
+    test, train = real_pixels(data.test_images) / 2, real_pixels(data.images) / 2
+    n = len(x)
+    shuffle = lambda m: torch.randperm(m, generator=torch.Generator().manual_seed(seed))  # noqa: E731
+    beside = test[shuffle(len(test))[:n].numpy()]
+    order = shuffle(len(train)).tolist()
+    chosen = [i for k in range(K)
+              for i in [j for j in order if data.labels[j] == k][: n // K]]  # fmt: skip
+    found = {}
+    for suffix, features, labels in (
+        ("", x / 2, c),
+        ("_real", train[chosen], data.labels[chosen].numpy()),
+    ):
+        found |= {
+            f"frechet{suffix}": frechet(test, features),
+            f"precision{suffix}": covered(features, beside),
+            f"recall{suffix}": covered(beside, features),
+            f"diversity{suffix}": diversity(features, labels),
+        }
+    p = [posterior(world, picture, 0) for picture in x]
+    mean = sum(p) / n
+    kl = sum(sum(q * math.log(q / m) for q, m in zip(of, mean, strict=True) if q > 0) for of in p)
+    found["inception_score"] = math.exp(kl / n)
+    said = [judged(world, picture) for picture in x]
+    found["class_accuracy"] = sum(a == b for a, b in zip(said, c, strict=True)) / n
+    return found
+
+
+C = np.arange(K).repeat(7)  # seven of each class: --n 21
+
+
+def test_the_price_of_w_is_known(world, monkeypatch):
+    of = lab(world)
+    monkeypatch.setattr(type(of), "cas", lambda *_: {})  # which trains a network
+    (row,) = price_of_w.measure(of, price_of_w.GUIDES[2], 5, flags(len(C)))
+    x = pictures(world, [guided(world, c, 2) for c in C], 5)
+    assert row == close(numbers(world, of, x, C, 5))
+
+
+@pytest.mark.parametrize("method", list(classifier.METHODS))
+def test_the_classifier_is_known(method, world):
+    """By Bayes' rule √(1 − ᾱ_t)·∇log p(c|x_t) is ε(∅) − ε(c): no gradient here."""
+    of = lab(world)
+    (row,) = classifier.measure(of, classifier.guides()[method, 3], 1, flags(len(C)))
+    strength = {"classifier on ∅": 3, "classifier on c": 2, "classifier-free": 2}[method]
+
+    def predictor(c):
+        def at(k, x, t):
+            e_c, e_null = eps(world, x, t, c), eps(world, x, t, K)
+            base = e_null if "∅" in method else e_c
+            return base + strength * (e_c - e_null)
+
+        return at
+
+    assert row == close(numbers(world, of, pictures(world, [predictor(c) for c in C], 1), C, 1))
+
+
+def test_the_samplers_are_known(world):
+    """DDIM with η = 0: c as it is, S steps, and not so many as --steps."""
+    of = lab(world)
+    chosen = samplers.samplers(SimpleNamespace(steps=20))
+    assert {S for _, S in chosen} == {10, 20} and len(chosen) == 10
+    sampler = chosen["DDIM, η = 0", 10]
+    (row,) = samplers.measure(of, sampler, 2, flags(len(C), steps=20))
+    starts = noise(len(C), 2)
+    x = np.array([states(guided(world, c), x_T, 10)[-1] for c, x_T in zip(C, starts, strict=True)])
+    assert row == close(numbers(world, of, x, C, 2))
+
+
+@pytest.mark.parametrize(
+    ("method", "value"),
+    [("none", 0), ("constant λ", 0.25), ("constant λ, late", 0.5), ("λ_0·p/(1 − p)", 0.5)],
+)
+def test_the_removal_is_known(method, value, world):
+    of, n, seed = lab(world), 18, 3
+    removals = removal.removals(flags(n))
+    rows = removal.measure(of, removals[method, value], seed, flags(n))
+    assert [row["removed"] for row in rows] == [0, 1, 2]
+
+    def predictor(k):
+        if method == "λ_0·p/(1 − p)":
+
+            def dynamic(step, x, t):
+                p = min(posterior(world, x, t)[k], 0.99)  # where λ is capped
+                null = eps(world, x, t, K)
+                return null - value * p / (1 - p) * (eps(world, x, t, k) - null)
+
+            return dynamic
+        late = range(2, S)  # 40 % of five steps are two
+        when = {"none": (), "constant λ": range(S), "constant λ, late": late}[method]
+        return guided(world, K, value, k, when)
+
+    train, test = real_pixels(of.data.images) / 2, real_pixels(of.data.test_images) / 2
+    c, test_c = of.data.labels.numpy(), of.data.test_labels.numpy()
+    shares = []
+    for k, row in enumerate(rows):
+        x = pictures(world, [predictor(k)] * n, seed)
+        kept, held_out = train[c != k], test[test_c != k]
+        order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed))
+        as_many = held_out[order[:n].numpy()]
+        shares.append(100 * sum(judged(world, p) == k for p in x) / n)
+        assert row == close(
+            {
+                "removed": k,
+                "share": shares[-1],
+                "kl": balance([judged(world, p) for p in x], k),
+                "kl_real": balance([judged(world, 2 * p) for p in as_many], k),
+                "frechet": frechet(kept, x / 2),
+                "frechet_real": frechet(kept, as_many),
+            }
+        )
+    assert len(set(shares)) > 1  # the share of another class would show
+
+
+def balance(classes, removed):
+    """KL of 1/(K − 1) from the shares, each with half a picture more."""
+    counts = [classes.count(k) + 0.5 for k in range(K)]
+    shares = [count / sum(counts) for count in counts]
+    return sum(math.log(1 / (K - 1) / shares[k]) / (K - 1) for k in range(K) if k != removed)
+
+
+@pytest.fixture(scope="module", params=WORLDS)
+def timed(request):
+    """Each group's rows and, image by image, what they count."""
+    world, n, seed = WORLDS[request.param], 36, 4
+    of = lab(world)
+    found = {}
+    for group, (kind, _) in timing.GROUPS.items():
+        rows = timing.measure(of, group, seed, flags(n))
+        found[group] = rows, [image(world, kind, i, x_T) for i, x_T in enumerate(noise(n, seed))]
+    return found
+
+
+def image(world, kind, i, x_T):
+    """The world, p₊, p₋ and x_T of the i-th image."""
+    if kind == "pair":  # every class with every other, in turn
+        c = i % K
+        return world, c, (c + 1 + i // K % (K - 1)) % K, x_T
+    plain = judged(world, states(guided(world, K), x_T, S)[-1])
+    return world, K, plain if kind == "present" else i % K, x_T
+
+
+@pytest.mark.parametrize("group", list(timing.GROUPS))
+def test_the_timing_is_known(group, timed):
+    rows, images = timed[group]
+    starts = group.startswith("start")
+    steps = range(S + 1) if starts else [1, 2, 3, 5]
+    assert [row["step"] for row in rows] == list(steps)
+    gains = losses = 0
+    for row in rows:
+        k = row["step"]
+        when = range(k, S) if starts else range(k)
+        was, now, positive, distances = [], [], [], []
+        for world, c, avoided, x_T in images:
+            plain = states(guided(world, c, W * (c < K)), x_T, S)[-1]
+            x = states(guided(world, c, W, avoided, when), x_T, S)[-1]
+            before, after = judged(world, plain), judged(world, x)
+            was.append(before == avoided)
+            now.append(after == avoided)
+            positive.append(after == (before if c == K else c))
+            distances.append(math.sqrt(((x - plain) ** 2).mean()))
+        pairs = list(zip(was, now, strict=True))
+        assert row == close(
+            {
+                "step": k,
+                "negatives": sum(now),
+                "negatives_plain": sum(was),
+                "gained": pairs.count((False, True)),
+                "lost": pairs.count((True, False)),
+                "positives": sum(positive),
+                "distance": np.mean(distances),
+                "distance_sd": np.std(distances, ddof=1),
+            }
+        )
+        gains, losses = gains + row["gained"], losses + row["lost"]
+    if "∅" in group or "present" in group:
+        assert gains != losses  # swapped, they would show
+
+
+@pytest.mark.parametrize("group", ["pair", "present"])
+def test_the_course_is_known(group, world):
+    of, n, seed = lab(world), 12, 6
+    rows = course.measure(of, group, seed, flags(n))
+    images = [image(world, group, i, x_T) for i, x_T in enumerate(noise(n, seed))]
+    assert [(r["run"], r["step"], r["t"]) for r in rows] == [
+        (name, k, t) for name in ("plain", "negative") for k, t in enumerate(timesteps(T, S))
+    ]
+    columns = {"norm_negative", "norm_positive", "ratio", "cosine", "p_negative", "p_positive",
+               "projection", "induced"}  # fmt: skip
+    for row in rows:
+        k, t = row["step"], row["t"]
+        values = {name: [] for name in columns}
+        for _, c, avoided, x_T in images:
+            plain = states(guided(world, c, W * (c < K)), x_T, S)[k]
+            pushed = states(guided(world, c, W, avoided), x_T, S)[k]
+            x = plain if row["run"] == "plain" else pushed
+            along = [project(world, y, t, c, avoided) for y in (x, plain)]
+            e_p, e_n, null = (eps(world, x, t, y) for y in (c, avoided, K))
+            p, q = e_p - null, e_n - null
+            size = [math.hypot(*v) if c < K or v is q else math.nan for v in (p, q)]
+            seen = posterior(world, x, t)
+            for name, value in {
+                "norm_positive": size[0],
+                "norm_negative": size[1],
+                "ratio": size[1] / size[0],
+                "cosine": float(p @ q) / math.prod(size),
+                "p_positive": seen[c] if c < K else math.nan,
+                "p_negative": seen[avoided],
+                "projection": along[0],
+                "induced": along[0] - along[1],
+            }.items():
+                values[name].append(value)
+        for name, of_images in values.items():
+            about = pytest.approx(np.mean(of_images), rel=1e-4, abs=1e-4, nan_ok=True)
+            assert row[name] == about, name
+            spread = pytest.approx(np.std(of_images, ddof=1), rel=1e-4, abs=1e-4, nan_ok=True)
+            assert row[f"{name}_sd"] == spread, name
+    pushed = [r["induced"] for r in rows if r["run"] == "negative"]
+    assert max(map(abs, pushed)) > 1e-3  # its sign is seen
+
+
+def project(world, x, t, c, avoided):
+    """|ε₊·ε₋| / ‖ε₋‖."""
+    positive, negative = eps(world, x, t, c), eps(world, x, t, avoided)
+    return abs(float(positive @ negative)) / math.hypot(*negative)
+
+
+@pytest.mark.parametrize("w", ["0", "1.5"])
+def test_evaluate_prints_what_is_known(w, world, tmp_path, monkeypatch, capsys):
+    of = lab(world)
+    monkeypatch.setattr(evaluate, "Lab", lambda *_, **__: of)
+    out, save = tmp_path / "x.csv", tmp_path / "samples"
+    given = ["--weights", "x", "--n", "21", "--steps", str(S), "--w", w, "--seed", "7"]
+    assert evaluate.main([*given, "--out", str(out), "--save", str(save)]) == 0
+    x = pictures(world, [guided(world, c, float(w)) for c in C], 7)
+    expected = numbers(world, of, x, C, 7)
+    test = real_pixels(of.data.test_images)
+    right = [judged(world, p) == c for p, c in zip(test, of.data.test_labels.tolist(), strict=True)]
+    expected["class_accuracy_real"] = sum(right) / len(right)
+    (row,) = read_rows(out).to_dict("records")
+    said = capsys.readouterr().out
+    for name, title in evaluate.NAMES.items():
+        if name in ("cas", "fid"):
+            assert title not in said and math.isnan(row[name])
+            continue
+        line = re.search(rf"^{re.escape(title)} +(.+)$", said, re.MULTILINE)
+        shown = [expected[key] for key in (name, f"{name}_real") if key in expected]
+        assert list(map(float, line[1].split())) == pytest.approx(shown, abs=1e-4)
+        for key in (name, f"{name}_real"):
+            if key in expected:
+                assert row[key] == pytest.approx(expected[key], rel=1e-4, abs=1e-6)
+    saved = np.load(save / "samples.npz")
+    grey = (x.clip(-1, 1) + 1) * 127.5
+    assert saved["arr_0"].dtype == np.uint8 and saved["arr_0"].shape == (21, 1, 1, 3)
+    assert np.abs(saved["arr_0"][:, 0, 0] - grey).max() <= 0.5001
+    assert saved["labels"].tolist() == C.tolist()
+    assert len(list(save.glob("*.png"))) == 21
+
+
+def test_each_seed_has_its_own_noise_and_rare_settings_three_times_as_many(tmp_path, monkeypatch):
+    of = lab(WORLDS["even"])
+    monkeypatch.setattr(sweep_module, "Lab", lambda *_, **__: of)
+    given = SimpleNamespace(n=6, steps=2, seeds=2, device="cpu", batch_size=6)
+    rows = sweep_module.sweep(timing.EXPERIMENT, given, Results(tmp_path / "x.csv"))
+    for group in timing.GROUPS:
+        seeds = rows[rows["group"] == group]["seed"].unique().tolist()
+        assert seeds == list(range(6 if group == "early, p₊ = ∅" else 2))
+    for (group, seed), chosen in rows.groupby(["group", "seed"]):
+        again = timing.measure(of, group, seed, given)
+        assert chosen["distance"].tolist() == pytest.approx(
+            [r["distance"] for r in again], rel=1e-4
+        )
+    first = rows[(rows["group"] == "early, p₊ = ∅") & (rows["step"] == 1)]
+    assert first["distance"].nunique() == 6
+
+
+def test_the_schedule_is_the_papers():
+    """What the other road stands on: the visited t, and ᾱ from 1 down."""
+    assert visited(S) == timesteps(T, S) and float(SCHEDULE.alpha_bar[0]) == 1
