@@ -1,5 +1,6 @@
 """Grids of images with labelled rows, and the reverse process as a GIF."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -39,16 +40,18 @@ def save_panels(path: Path, panels: Sequence[Panel], caption: str = "") -> None:
     for ax, panel in zip(axes, panels, strict=True):
         size = panel.images.shape[-1] + 1
         ax.imshow(_grid(panel.images), interpolation="nearest")
-        ax.set_title(panel.title, fontsize=10)
+        ax.set_title(panel.title, fontsize=10, parse_math=False)
         ax.set_xticks([])
-        ax.set_yticks([(k + 0.5) * size for k in range(len(panel.rows))], panel.rows, fontsize=9)
+        places = [(k + 0.5) * size for k in range(len(panel.rows))]
+        ax.set_yticks(places, panel.rows, fontsize=9, parse_math=False)
         ax.tick_params(length=0)
         ax.set_anchor("N")
         for spine in ax.spines.values():
             spine.set_visible(False)
     if caption:
-        figure.supxlabel(caption, fontsize=8)
-    with replacing(path) as partial:
+        figure.supxlabel(caption, fontsize=8, parse_math=False)
+    with warnings.catch_warnings(), replacing(path) as partial:
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(partial)
 
 
