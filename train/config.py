@@ -118,12 +118,14 @@ def preset(name: str) -> Config:
 def for_pictures(size: int, multipliers: tuple[int, ...] = ()) -> Config:
     """The settings for pictures of this side: a preset's, with levels and attention that fit.
 
-    multipliers: in the place of the preset's, which get one more at each doubling beyond 128.
+    multipliers: in the place of the preset's, which get more as long as 16 pixels are left.
     ValueError with the nearest sizes if they can't halve this one often enough.
     """
     base = PRESETS["digits" if size <= 16 else "mnist" if size < 32 else "cifar10"]
-    multipliers = multipliers or base.multipliers + (2,) * ((size - 1) // 128).bit_length()
-    halvings = len(multipliers) - 1
+    chosen = multipliers or base.multipliers
+    while not multipliers and size >> len(chosen) - 1 > 16 and size % 2 ** len(chosen) == 0:
+        chosen += (2,)
+    halvings = len(chosen) - 1
     below = size >> halvings << halvings
     if below != size:
         nearest = " or ".join(str(n) for n in (below, below + 2**halvings) if n)
@@ -131,7 +133,7 @@ def for_pictures(size: int, multipliers: tuple[int, ...] = ()) -> Config:
                          f"multipliers ask for: {nearest}, got {size}")  # fmt: skip
     sides = [size >> level for level in range(halvings + 1)]
     side = max((s for s in sides if s <= base.attention[0]), default=sides[-1])
-    return replace(base, multipliers=multipliers, attention=(side,))
+    return replace(base, multipliers=chosen, attention=(side,))
 
 
 def _base(given: Mapping[str, Any]) -> Config:

@@ -66,6 +66,9 @@ def load_again(directory: str, info: Mapping[str, Any]) -> Dataset:
         raise ValueError(f"the weights do not say how pictures are read: {error}") from error
     data = load_folder(config)
     compare(data, info)
+    if len(data.test_images) < 4:
+        raise ValueError(f"--data: {data.name} has {len(data.test_images)} held-out pictures, too "
+                         "few to measure samples against")  # fmt: skip
     return replace(data, name=str(info["data"]))
 
 

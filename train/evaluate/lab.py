@@ -56,6 +56,8 @@ class Lab:
         self.models = load_models(directory, classifier=classifier, device=device)
         self.models.unet.to(memory_format=memory_format(device))
         compile_network(self.models.unet, flags.compile, device)
+        if self.models.K < 2:
+            raise ValueError(f"--weights {directory} knows one class: no judge can measure it")
         self.judge = _judge(directory, self.models.info.get("data")).to(device)
         self.data = _real_images(self.models.info, flags)
         self.K = self.models.K
@@ -72,6 +74,8 @@ class Lab:
         """
         if n < self.K or n % self.K:
             raise ValueError(f"--n must be a multiple of the {self.K} classes, got {n}")
+        if n < 4:
+            raise ValueError(f"--n must be at least 4, for a third neighbour, got {n}")
         most = int(torch.bincount(self.data.labels).min()) * self.K
         if n > most:
             raise ValueError(f"--n must be at most {most}, as many real images are there; got {n}")
