@@ -18,9 +18,10 @@ from guidance.app.flags import read
 from guidance.app.guides import classifier_free
 from guidance.app.models import Models, load_models
 from train import objectives, ranks, report
-from train.config import MAY_CHANGE, Config, Start, from_flags, parser, resumed
+from train.config import MAY_CHANGE, PICTURES, Config, Start, from_flags, parser, resumed
 from train.data import Dataset, load_data
 from train.evaluate.judge import accuracy
+from train.folder import load_folder, remember
 from train.loop import Diverged, Interrupted, fit
 from train.state import append_log, prepare
 from unet import Judge, load, save
@@ -54,7 +55,7 @@ def _train(config: Config, start: Start) -> None:
     device = ranks.join(config.device)
     ranks.part_of(config.batch_size)  # or ValueError, before anything is written
     schedule = _schedule(config)
-    data = ranks.first(lambda: load_data(config.preset, config.data_dir)).to(device)
+    data = ranks.first(lambda: _data(config)).to(device)
     networks = objectives.new_networks(config, data)
     run = Path(config.run)
     if ranks.rank() == 0:
@@ -62,12 +63,17 @@ def _train(config: Config, start: Start) -> None:
     ranks.barrier()
     if not (run / "config.json").is_file():
         raise ValueError(f"--out {run} must be a directory that all machines share")
+    if data.pictures:
+        data = remember(run / "pictures.json", data, write=ranks.rank() == 0)
+    config = objectives.possible(config, data)
+    untold = MAY_CHANGE | PICTURES
     info = {
         "data": data.name,
         "levels": data.levels,
         "classes": data.classes,
         "schedule": schedule.info,
-        "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE},
+        "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in untold},
+        **({"pictures": data.pictures} if data.pictures else {}),
     }
     size = f"U-Net with {sum(p.numel() for p in networks[0].parameters()):,} parameters"
     print(f"{data.name}: {len(data.images)} images on {device}; {size}")
@@ -88,6 +94,10 @@ def _train(config: Config, start: Start) -> None:
         _report(run, config, data)
     except OSError as error:  # the disk is full, or the directory has gone
         raise OSError(f"{error}. Once it can be, go on with: {_go_on(config)}") from error
+
+
+def _data(config: Config) -> Dataset:
+    return load_folder(config) if config.data else load_data(config.preset, config.data_dir)
 
 
 def _schedule(config: Config) -> Schedule:
@@ -142,7 +152,8 @@ def _report(run: Path, config: Config, data: Dataset) -> None:
 
 def _go_on(config: Config) -> str:
     out = f" --out {shlex.quote(config.out)}" if config.out else ""
-    return f"{_launcher()} -m train --preset {config.preset}{out} --resume"
+    what = f"--data {shlex.quote(config.data)}" if config.data else f"--preset {config.preset}"
+    return f"{_launcher()} -m train {what}{out} --resume"
 
 
 def _launcher() -> str:

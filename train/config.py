@@ -1,8 +1,9 @@
 """The presets, and the command-line flags that change them: one frozen dataclass holds both."""
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,26 @@ from guidance.app.flags import Parser, add_flags, flag, read, wrong
 _count = partial(flag, least=1, most=10**9)  # more can only be a mistake
 
 
+# Data sets of the same kind, which have the settings of a preset.
+LIKE = {"fashion-mnist": "mnist", "kmnist": "mnist", "cifar100": "cifar10"}
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that decides how a run goes. The defaults are those of the digits preset."""
 
-    preset: str = flag("digits", "data set, and the settings that fit it",
-                       choices=("digits", "mnist", "cifar10"))  # fmt: skip
-    out: str = flag("", "directory of the run (default: runs/PRESET)")
+    preset: str = flag("digits", "data set, and the settings that fit it; the last three have "
+                       "those of mnist and cifar10",
+                       choices=("digits", "mnist", "cifar10", *LIKE))  # fmt: skip
+    out: str = flag("", "directory of the run (default: runs/PRESET, or runs/NAME of --data)")
     data_dir: str = flag("data", "where torchvision's data sets are, or are downloaded to")
+    data: str = flag("", "your own pictures instead: a folder for each class", metavar="DIR")
+    size: int = flag(32, "side that --data's pictures get, in pixels; up to 16 with the settings "
+                     "of digits, to 31 of mnist, above of cifar10", least=4, most=1024)  # fmt: skip
+    grey: bool = flag(False, "--data in grey rather than colour")
+    flip: bool = flag(False, "mirror --data's pictures at random")
+    held_out: float = flag(0.1, "share of each class of --data that is not trained on, by --seed",
+                           above=0, below=1)  # fmt: skip
     device: str = flag("auto", "auto (cuda, else mps, else cpu), or a torch device")
     precision: str = flag("auto", "of autocast: auto is bfloat16 where it pays",
                           choices=("auto", "float32", "bfloat16"))  # fmt: skip
@@ -54,7 +67,8 @@ class Config:
     @property
     def run(self) -> str:
         """The run's directory."""
-        return self.out or f"runs/{self.preset}"
+        name = os.path.basename(os.path.abspath(self.data)) or "pictures"
+        return self.out or f"runs/{name if self.data else self.preset}"
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,8 @@ PRESETS = {
 
 # Where and how it runs: may change when a run is taken up again, and is no part of the weights.
 MAY_CHANGE = {"device", "compile", "data_dir", "log_every", "sample_every", "sampling_steps", "out"}
+# How one's own pictures are read: the weights say it beside the configuration.
+PICTURES = {"data", "size", "grey", "flip", "held_out"}
 
 
 def parser() -> Parser:
@@ -94,9 +110,49 @@ def parser() -> Parser:
     return p
 
 
+def preset(name: str) -> Config:
+    """The settings for one of the data sets with a name."""
+    return replace(PRESETS[LIKE.get(name, name)], preset=name)
+
+
+def for_pictures(size: int, multipliers: tuple[int, ...] = ()) -> Config:
+    """The settings for pictures of this side: a preset's, with levels and attention that fit.
+
+    multipliers: in the place of the preset's, which get more as long as 16 pixels are left.
+    ValueError with the nearest sizes if they can't halve this one often enough.
+    """
+    base = PRESETS["digits" if size <= 16 else "mnist" if size < 32 else "cifar10"]
+    chosen = multipliers or base.multipliers
+    while not multipliers and size >> len(chosen) - 1 > 16 and size % 2 ** len(chosen) == 0:
+        chosen += (2,)
+    halvings = len(chosen) - 1
+    below = size >> halvings << halvings
+    if below != size:
+        nearest = " or ".join(str(n) for n in (below, below + 2**halvings) if n)
+        raise ValueError(f"--size must be divisible by {2**halvings}, which {halvings + 1} "
+                         f"multipliers ask for: {nearest}, got {size}")  # fmt: skip
+    sides = [size >> level for level in range(halvings + 1)]
+    side = max((s for s in sides if s <= base.attention[0]), default=sides[-1])
+    return replace(base, multipliers=chosen, attention=(side,))
+
+
+def _base(given: Mapping[str, Any]) -> Config:
+    """What the flags change: the settings of --preset, or those that fit --data's pictures."""
+    if given.get("data"):
+        if "preset" in given:
+            raise ValueError("--preset and --data exclude each other: both say what is learned")
+        return for_pictures(read(Config, given).size, given.get("multipliers", ()))
+    alone = sorted(PICTURES & given.keys())
+    if alone:
+        name = alone[0].replace("_", "-")
+        raise ValueError(f"--{name} says how your own pictures are read, and needs --data DIR")
+    return preset(given.get("preset", "digits"))
+
+
 def from_flags(given: Mapping[str, Any], base: Config | None = None) -> Config:
-    """The given values put into `base`, or else into the preset that they name. Checked."""
-    config = read(Config, given, base or PRESETS[given.get("preset", "digits")])
+    """The given values put into `base`, or else into the settings that they name. Checked."""
+    base = base or _base(given)
+    config = read(Config, given, base)
     if config.sampling_steps > config.T:
         wrong(config, "sampling_steps", f"at most T = {config.T}")
     return config
@@ -109,16 +165,17 @@ def resumed(config: Config, given: Mapping[str, Any]) -> Config:
         raise ValueError(f"--resume: there is no run in {config.run} (no config.json)")
     names = [f.name for f in fields(Config)]
     try:
-        saved = dict(json.loads(path.read_text()))
-        if str(saved.get("preset")) not in PRESETS or not saved.keys() <= set(names):
+        saved = dict(json.loads(path.read_text(encoding="utf-8")))
+        if str(saved.get("preset")) not in (*PRESETS, *LIKE) or not saved.keys() <= set(names):
             raise ValueError("it names no preset, or settings that there are not")
-        old = from_flags(saved)
+        old = from_flags(saved, preset(saved["preset"]))
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"--resume: {path} can't be read: {error}") from error
+    may = MAY_CHANGE | ({"data"} if old.data else set())  # the folder may have been moved
     for name, value in given.items():
-        if name in names and name not in MAY_CHANGE and getattr(old, name) != value:
+        if name in names and name not in may and getattr(old, name) != value:
             raise ValueError(
                 f"--{name.replace('_', '-')} can't change on --resume: the run has "
                 f"{getattr(old, name)}, got {value}"
             )
-    return from_flags({k: v for k, v in given.items() if k in MAY_CHANGE}, old)
+    return from_flags({k: v for k, v in given.items() if k in may}, old)

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Their name in torchvision, and whether a mirrored image is one of the same class. Its other sets
+# do not have the interface of these: their images lie on their side, or their labels start at 1.
+SETS = {
+    "mnist": ("MNIST", False),
+    "fashion-mnist": ("FashionMNIST", False),
+    "kmnist": ("KMNIST", False),
+    "cifar10": ("CIFAR10", True),
+    "cifar100": ("CIFAR100", True),
+}
 # Of MNIST's unpacked files torchvision asks only whether they are there.
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -31,6 +40,7 @@ class Dataset:
     classes: list[str]  # K names
     levels: int = 256
     flip: bool = False  # mirror images at random: not for digits
+    pictures: dict[str, Any] = field(default_factory=dict)  # of a folder: what finds them again
 
     def to(self, device: torch.device | str) -> "Dataset":
         names = ("images", "labels", "test_images", "test_labels")
@@ -56,15 +66,15 @@ class Dataset:
 
 
 def load_data(name: str, data_dir: str) -> Dataset:
-    """digits (inside scikit-learn), mnist or cifar10 (torchvision, from data_dir or downloaded).
+    """digits (inside scikit-learn), or one of torchvision's (from data_dir or downloaded).
 
     ValueError with what to do if the files can't be had, or one is not what was published.
     """
     if name == "digits":
         return _digits()
-    if name not in ("mnist", "cifar10"):
-        raise ValueError(f"data set must be digits, mnist or cifar10, got {name!r}")
-    return _torchvision(name.upper(), data_dir)
+    if name not in SETS:
+        raise ValueError(f"data set must be digits or one of {', '.join(SETS)}, got {name!r}")
+    return _torchvision(name, data_dir)
 
 
 def _digits() -> Dataset:
@@ -82,43 +92,46 @@ def _digits() -> Dataset:
 def _torchvision(name: str, data_dir: str) -> Dataset:
     from torchvision import datasets
 
-    root = Path(data_dir)
-    place = {"MNIST": "MNIST/raw/*.gz", "CIFAR10": "cifar-10-batches-py/"}[name]
+    root, (kind, flip) = Path(data_dir), SETS[name]
+    dataset = getattr(datasets, kind)
+    place = getattr(dataset, "base_folder", f"{kind}/raw/*.gz")
     hint = f"expected in {root / place}; `--preset digits` needs no download"
-    check_files(name, root)
+    check_files(kind, root)
     try:
-        train, test = (getattr(datasets, name)(root, train=part) for part in (True, False))
+        train, test = (dataset(root, train=part) for part in (True, False))
     except Exception:  # not there, or not whole: torchvision mends or fetches it
-        train, test = _download(getattr(datasets, name), root, hint)
-    if name == "MNIST":
-        x, x_test = train.data[:, None], test.data[:, None]  # (N, 1, 28, 28)
-    else:
-        x, x_test = (torch.from_numpy(part.data).permute(0, 3, 1, 2) for part in (train, test))
+        train, test = _download(dataset, root, hint)
+    images = [torch.as_tensor(part.data) for part in (train, test)]  # (N, H, W) or (N, H, W, 3)
+    x, x_test = (i[:, None] if i.ndim == 3 else i.permute(0, 3, 1, 2) for i in images)
     c, c_test = (torch.as_tensor(part.targets, dtype=torch.int64) for part in (train, test))
     classes = [label.split(" - ")[0] for label in train.classes]  # MNIST's are "0 - zero", …
-    images = (x.contiguous(), c, x_test.contiguous(), c_test)
-    return Dataset(name.lower(), *images, classes, flip=name == "CIFAR10")
+    return Dataset(name, x.contiguous(), c, x_test.contiguous(), c_test, classes, flip=flip)
 
 
 def check_files(name: str, root: Path) -> None:
     """ValueError that names the first file whose checksum is not the published one.
 
-    Before anything is read: CIFAR-10's files are pickles. Archives count where they will be used.
+    Before anything is read: CIFAR's files are pickles. Archives count where they will be used.
     """
-    from torchvision.datasets import CIFAR10, MNIST
+    from torchvision import datasets
     from torchvision.datasets.utils import check_integrity
 
-    if name == "MNIST":
-        raw = root / "MNIST" / "raw"
-        files = {raw / file: md5 for file, md5 in MNIST_MD5.items()}
-        missing = [raw / (path.name + ".gz") for path in files if not os.path.lexists(path)]
-        archives = {raw / file: md5 for file, md5 in MNIST.resources if raw / file in missing}
+    dataset = getattr(datasets, name)
+    if issubclass(dataset, datasets.MNIST):
+        raw = root / name / "raw"
+        unpacked = MNIST_MD5 if name == "MNIST" else {}  # of the others nothing is published
+        files = {raw / file: md5 for file, md5 in unpacked.items()}
+        archives = {
+            raw / file: md5
+            for file, md5 in dataset.resources
+            if not os.path.lexists(raw / file.removesuffix(".gz"))
+        }
     else:
-        base, meta = root / CIFAR10.base_folder, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
-        batches = [*CIFAR10.train_list, *CIFAR10.test_list, meta]
+        base, meta = root / dataset.base_folder, (dataset.meta["filename"], dataset.meta["md5"])
+        batches = [*dataset.train_list, *dataset.test_list, meta]
         files = {base / file: md5 for file, md5 in batches}
         whole = all(os.path.lexists(path) for path in files)
-        archives = {} if whole else {root / CIFAR10.filename: CIFAR10.tgz_md5}
+        archives = {} if whole else {root / dataset.filename: dataset.tgz_md5}
     for path, md5 in (files | archives).items():
         if os.path.lexists(path) and not check_integrity(path, md5):
             raise ValueError(

@@ -1,6 +1,7 @@
 """What the networks learn: ε_θ by L_simple, p_φ on noised images, the judge on clean ones."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,14 +56,25 @@ def jitter(x: Tensor, generator: torch.Generator) -> Tensor:
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def new_networks(config: Config, data: Dataset) -> tuple[UNet, NoisyClassifier]:
-    """Untrained ε_θ and p_φ for images of this data set."""
+def new_networks(config: Config, data: Dataset) -> tuple[UNet, NoisyClassifier | None]:
+    """Untrained ε_θ and p_φ for images of this data set; of one class there is no p_φ."""
     _, channels, size, _ = data.images.shape
     shape: dict[str, Any] = {"size": size, "channels": channels, "classes": len(data.classes)}
     for name in ("width", "multipliers", "attention", "dropout"):
         shape[name] = getattr(config, name)
     torch.manual_seed(config.seed)
-    return UNet(**shape, blocks=config.blocks), NoisyClassifier(**shape, blocks=1)
+    unet = UNet(**shape, blocks=config.blocks)
+    return unet, NoisyClassifier(**shape, blocks=1) if len(data.classes) > 1 else None
+
+
+def possible(config: Config, data: Dataset) -> Config:
+    """The configuration; without p_φ and the judge, and that said, if data can't teach them."""
+    why = "has one class" if len(data.classes) == 1 else ""
+    why = why or ("" if len(data.test_images) else "has one picture of each class, to train on")
+    if not why or not (config.classifier_steps or config.judge_steps):
+        return config
+    print(f"{data.name} {why}: no classifier and no judge is trained")
+    return replace(config, classifier_steps=0, judge_steps=0)
 
 
 def new_judge(data: Dataset, config: Config) -> Judge:
@@ -73,11 +85,15 @@ def new_judge(data: Dataset, config: Config) -> Judge:
 
 
 def phases(
-    unet: UNet, classifier: NoisyClassifier, config: Config, data: Dataset, schedule: Schedule
+    unet: UNet,
+    classifier: NoisyClassifier | None,
+    config: Config,
+    data: Dataset,
+    schedule: Schedule,
 ) -> Iterator[tuple[str, UNet | NoisyClassifier | Judge, Loss, int]]:
     """(name, network, loss, steps) of what is trained. The judge and its seed come in its turn."""
     yield "unet", unet, unet_loss(schedule, config), config.steps
-    if config.classifier_steps:
+    if config.classifier_steps and classifier is not None:
         yield "classifier", classifier, classifier_loss(schedule), config.classifier_steps
     if config.judge_steps:
         yield "judge", new_judge(data, config), judge_loss, config.judge_steps

@@ -49,7 +49,7 @@ def command(
     several = launched() and int(os.environ["WORLD_SIZE"]) > 1
     number = int(os.environ["RANK"]) if several else 0
     if number:
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
     given = parser.parse_args(arguments)
 
     def together() -> int:

@@ -98,7 +98,7 @@ def every_guidance(path: Path, models: Models, steps: int, n: int = 6, removed: 
 def loss_curves(path: Path, log: Path) -> None:
     """The losses of log.jsonl over the steps, one plot for each phase."""
     curves: dict[str, dict[int, float]] = defaultdict(dict)
-    for line in log.read_text().splitlines():
+    for line in log.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         if "loss" in entry:
             curves[entry["phase"]][entry["step"]] = entry["loss"]

@@ -20,7 +20,7 @@ from unet.files import replacing
 # Everything that a run writes: what --overwrite takes away, so that no file of an old run is left
 # beside the configuration of a new one.
 FILES = ("*.state", "*.state.previous", "*.partial-*", "*.safetensors", "*.png", "*.gif",
-         "samples/step-*.png", "log.jsonl")  # fmt: skip
+         "samples/step-*.png", "log.jsonl", "pictures.json")  # fmt: skip
 STREAMS = ("generator", "dropout", "total")  # of the state, what each rank has for itself
 
 
@@ -32,7 +32,7 @@ def prepare(run: Path, config: Config, start: Start) -> None:
         for path in run.rglob("*.partial-*"):  # of a process that was killed
             path.unlink()
         return
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+    if run.exists() and not (run.is_dir() and all(p.name.startswith(".") for p in run.iterdir())):
         if not start.overwrite:
             raise ValueError(
                 f"--out {run} holds another run; --resume goes on, --overwrite replaces"
@@ -40,7 +40,8 @@ def prepare(run: Path, config: Config, start: Start) -> None:
         for path in [p for pattern in FILES for p in run.glob(pattern)]:
             path.unlink()
     with replacing(run / "config.json") as partial:
-        partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+        partial.write_text(text, encoding="utf-8")
 
 
 def save_state(path: Path, training: Training[Any]) -> None:
@@ -69,7 +70,7 @@ def append_log(path: Path, entry: dict[str, Any]) -> None:
     """Add a line of JSON. OSError that names the file, with no half line in it, if that fails."""
     size = path.stat().st_size if path.is_file() else 0
     try:
-        with open(path, "a") as log:
+        with open(path, "a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")
     except OSError as error:
         with contextlib.suppress(OSError):

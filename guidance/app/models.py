@@ -102,9 +102,12 @@ def _classifier(directory: Path, info: dict[str, Any]) -> NoisyClassifier:
     path = directory / "classifier.safetensors"
     if not path.is_file():
         data = info.get("data", "digits")
+        if len(info["classes"]) < 2:
+            raise ValueError(f"{directory} knows one class, and a classifier tells classes apart")
+        what = "--data DIR" if "pictures" in info else f"--preset {data}"
         raise FileNotFoundError(
             f"no classifier.safetensors in the directory {directory}; "
-            f"`python -m train --preset {data}` trains one after ε_θ"
+            f"`python -m train {what}` trains one after ε_θ"
         )
     classifier, other = load(path)
     if not isinstance(classifier, NoisyClassifier):

@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +15,11 @@ from guidance.app.flags import flag
 from guidance.app.guides import Guide
 from guidance.app.models import home, load_models
 from train import ranks
-from train.config import PRESETS
+from train.config import for_pictures, preset
 from train.data import Dataset, load_data
 from train.evaluate import metrics
 from train.evaluate.judge import ask, classification_accuracy_score
+from train.folder import load_again
 from unet import Judge, load
 from unet.device import autocast_dtype, compile_network, memory_format
 
@@ -30,6 +32,12 @@ class LabFlags:
 
     weights: str = flag("weights/mnist", "trained networks", metavar="DIR", path=True)
     data_dir: str = flag("data", "where torchvision's data sets are", path=True)
+    data: str = flag(
+        "",
+        "the folder of pictures, if it is one that they were trained on",
+        metavar="DIR",
+        path=True,
+    )
     device: str = flag("auto", "auto, cpu, cuda, mps")
     precision: str = flag("auto", "of ε_θ", choices=("auto", "float32", "bfloat16"))
     compile: str = flag(
@@ -51,8 +59,10 @@ class Lab:
         self.models = load_models(flags.weights, classifier=classifier, device=device)
         self.models.unet.to(memory_format=memory_format(device))
         compile_network(self.models.unet, flags.compile, device)
+        if self.models.K < 2:
+            raise ValueError(f"--weights {directory} knows one class: no judge can measure it")
         self.judge = _judge(directory, self.models.info.get("data")).to(device)
-        self.data: Dataset = load_data(str(self.models.info["data"]), flags.data_dir)
+        self.data = _real_images(self.models.info, flags)
         self.K = self.models.K
         # What a row says of its networks: the files' contents, and the number type
         self.dtype_name = str(self.dtype or torch.float32).removeprefix("torch.")
@@ -69,6 +79,8 @@ class Lab:
         """
         if n < self.K or n % self.K:
             raise ValueError(f"--n must be a multiple of the {self.K} classes, got {n}")
+        if n < 4:
+            raise ValueError(f"--n must be at least 4, for a third neighbour, got {n}")
         most = int(torch.bincount(self.data.labels).min()) * self.K
         if n > most:
             raise ValueError(f"--n must be at most {most}, as many real images are there; got {n}")
@@ -160,9 +172,21 @@ class Lab:
         return self._cas(self.data.scale(self.data.images[chosen]), self.data.labels[chosen])
 
     def _cas(self, x: Tensor, c: Tensor) -> float:
-        config = dataclasses.replace(PRESETS[self.data.name], precision=self.precision)
+        folder = self.data.pictures
+        config = for_pictures(folder["size"]) if folder else preset(self.data.name)
+        config = dataclasses.replace(config, precision=self.precision)
         steps = max(CAS_STEPS, 15 * len(x) // config.batch_size)  # each image 15 times, if many
         return classification_accuracy_score(self.data.to(self.device), x, c, config, steps)
+
+
+def _real_images(info: dict[str, Any], flags: LabFlags) -> Dataset:
+    """What the networks were trained on, read again. ValueError if it is not to be had."""
+    if "pictures" in info:
+        return load_again(flags.data, info)
+    if flags.data:
+        raise ValueError(f"--data: the weights in {flags.weights} were not trained on a folder of "
+                         f"pictures, but on {info['data']}")  # fmt: skip
+    return load_data(str(info["data"]), flags.data_dir)
 
 
 def _judge(directory: Path, data: object) -> Judge:

@@ -29,7 +29,7 @@ METHODS: dict[str, tuple[Callable[[float], Removal], tuple[float, ...]]] = {  # 
 }
 MEASURES = {
     "share": "share of the removed class (%)",
-    "kl": "KL to uniform over the nine kept (nats)",
+    "kl": "KL to uniform over the kept (nats)",
     "frechet": "Fréchet distance to real images without the class",
 }
 
@@ -95,7 +95,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     """A line for each method and λ."""
     lines = cells(over_classes(rows)).reset_index()
     # Of samples without guidance the shares of all classes are the whole: nothing to average
-    lines.loc[lines["method"] == "none", "share"] = "10"
+    lines.loc[lines["method"] == "none", "share"] = f"{100 / rows['removed'].nunique():.3g}"
     real = {"method": "real images", **lines.iloc[0][["kl_real", "frechet_real"]]}
     lines["λ"] = [f"{value:g}" for value in lines["lambda"]]
     last = pd.DataFrame([real]).rename(columns=lambda name: name.removesuffix("_real"))
@@ -125,7 +125,7 @@ def plot(rows: pd.DataFrame) -> Figure:
                        label="as many real images")  # fmt: skip
         ax.set(xlabel=MEASURES["share"], title=MEASURES[column])
         ax.set_xscale("symlog", linthresh=0.5)
-        ax.set_xlim(-0.1, 14)
+        ax.set_xlim(-0.1, 140 / rows["removed"].nunique())
     axes[0].set_yscale("log")
     axes[0].legend(fontsize=7)
     return figure
