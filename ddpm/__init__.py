@@ -1,5 +1,6 @@
 """Denoising diffusion, the mathematics only: no network, no class label, no file."""
 
+import openmp  # noqa: F401 (before torch)
 from ddpm.bound import Bound, variational_bound
 from ddpm.forward import q_posterior, q_sample
 from ddpm.loss import Predictor, simple_loss

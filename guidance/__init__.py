@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import openmp  # noqa: F401 (before torch)
+
 if TYPE_CHECKING:
     from guidance.classifier import class_log_prob, classifier_guidance, classifier_mean_shift
     from guidance.classifier_free import classifier_free_guidance

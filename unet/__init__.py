@@ -1,5 +1,6 @@
 """The networks: no diffusion mathematics, only images, times and labels in, tensors out."""
 
+import openmp  # noqa: F401 (before torch)
 from unet.classifier import NoisyClassifier
 from unet.judge import Judge
 from unet.unet import UNet
