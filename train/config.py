@@ -1,6 +1,7 @@
 """The presets, and the command-line flags that change them: one frozen dataclass holds both."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -21,9 +22,11 @@ class Config:
     out: str = flag("", "directory of the run (default: runs/PRESET)")
     data_dir: str = flag("data", "where torchvision's data sets are, or are downloaded to")
     device: str = flag("auto", "auto (cuda, else mps, else cpu), or a torch device")
+    threads: str = flag("auto", "of the CPU, or auto: the fastest number there and then")
     precision: str = flag("auto", "of autocast: auto is bfloat16 where it pays",
-                          choices=("auto", "float32", "bfloat16"))  # fmt: skip
+                          choices=("auto", "float32", "bfloat16", "float16"))  # fmt: skip
     compile: str = flag("auto", "torch.compile: auto is on for CUDA", choices=("auto", "on", "off"))
+    init: str = flag("", "start from the ε_θ of this weights directory", metavar="DIR")
     seed: int = flag(0, "seed of everything that is random", least=0, most=2**63 - 1)
 
     T: int = _count(1000, "number of noise levels")
@@ -41,6 +44,7 @@ class Config:
     judge_steps: int = _count(600, "those of the judge, on clean images (0: none)", least=0)
     judge_width: int = _count(32, "channels of the judge; twice as many features", most=4096)
     batch_size: int = _count(64, "images a step", most=65_536)
+    accumulate: int = _count(1, "parts that a batch is cut into where memory is short")
     lr: float = flag(2e-3, "AdamW's learning rate at its highest", above=0)
     warmup: int = _count(100, "steps of linear warm-up; a cosine leads back to 0", least=0)
     weight_decay: float = flag(0.01, "AdamW's weight decay", least=0)
@@ -79,7 +83,17 @@ PRESETS = {
 }  # fmt: skip
 
 # Where and how it runs: may change when a run is taken up again, and is no part of the weights.
-MAY_CHANGE = {"device", "compile", "data_dir", "log_every", "sample_every", "sampling_steps", "out"}
+MAY_CHANGE = {
+    "device",
+    "threads",
+    "compile",
+    "data_dir",
+    "log_every",
+    "sample_every",
+    "sampling_steps",
+    "out",
+}
+GROWS = {"steps", "classifier_steps", "judge_steps"}  # a run can get more of these later
 
 
 def parser() -> Parser:
@@ -97,6 +111,8 @@ def parser() -> Parser:
 def from_flags(given: Mapping[str, Any], base: Config | None = None) -> Config:
     """The given values put into `base`, or else into the preset that they name. Checked."""
     config = read(Config, given, base or PRESETS[given.get("preset", "digits")])
+    if config.threads != "auto" and not re.fullmatch("[1-9][0-9]{0,2}", config.threads):
+        wrong(config, "threads", "auto or an integer in 1..999")
     if config.sampling_steps > config.T:
         wrong(config, "sampling_steps", f"at most T = {config.T}")
     return config
@@ -115,10 +131,16 @@ def resumed(config: Config, given: Mapping[str, Any]) -> Config:
         old = from_flags(saved)
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"--resume: {path} can't be read: {error}") from error
-    for name, value in given.items():
-        if name in names and name not in MAY_CHANGE and getattr(old, name) != value:
+    changes = {k: v for k, v in given.items() if k in names and getattr(old, k) != v}
+    for name, value in changes.items():
+        was = getattr(old, name)
+        untrained = name == "judge_width" and not old.judge_steps
+        if not (name in MAY_CHANGE or untrained or (name in GROWS and value > was)):
+            how = "become less" if name in GROWS else "change"
             raise ValueError(
-                f"--{name.replace('_', '-')} can't change on --resume: the run has "
-                f"{getattr(old, name)}, got {value}"
+                f"--{name.replace('_', '-')} can't {how} on --resume: the run has {was}, "
+                f"got {value}"
             )
-    return from_flags({k: v for k, v in given.items() if k in MAY_CHANGE}, old)
+        if name in GROWS and was:
+            print(f"{was} {name} become {value}; the learning rate follows the cosine of {value}")
+    return from_flags(changes, old)
