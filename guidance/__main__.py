@@ -108,7 +108,7 @@ def command(kind: str, flags: Any) -> int:
     import torch
 
     from ddpm import ancestral, ddim
-    from guidance.app.models import load_models
+    from guidance.app.models import load_models, unfinished
     from guidance.app.pictures import Panel, join_rows, save_gif, save_panels
     from guidance.classifier import classifier_mean_shift
     from unet.device import choose_device
@@ -125,6 +125,8 @@ def command(kind: str, flags: Any) -> int:
     models = load_models(
         flags.weights, classifier=kind == "classifier", device=choose_device(flags.device)
     )
+    if said := unfinished(models.info):
+        print(said)
     if flags.steps > models.schedule.T:
         raise ValueError(f"--steps must lie in 1..{models.schedule.T} (T), got {flags.steps}")
     swept = _swept(flags, models.classes)

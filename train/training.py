@@ -39,7 +39,7 @@ class Training(Generic[Model]):
             weight_decay=config.weight_decay,
             fused=device.type in ("cpu", "cuda"),
         )
-        self._rate = lambda n: learning_rate(n, steps, config.warmup)
+        self._rate: Callable[[int], float] = lambda n: learning_rate(n, steps, config.warmup)
         self.scheduler = LambdaLR(self.optimizer, self._rate)
         self.generator = ranks.seeded(torch.Generator(device), config.seed)
         self.dtype = autocast_dtype(config.precision, device)
@@ -98,7 +98,7 @@ class Training(Generic[Model]):
         self.step, self.count = state["step"], state["count"]
         self.total = state["total"].to(self.device)
         if self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])  # type: ignore[no-untyped-call]
+            self.scaler.load_state_dict(state["scaler"])
         for group in self.optimizer.param_groups:  # of a run that has got more steps it is another
             group["lr"] = self.config.lr * self._rate(self.step)
         if "generator" in state:

@@ -1,5 +1,7 @@
 """The trained networks of a weights directory, with the schedule that they were trained with."""
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +50,7 @@ def load_models(
     path = directory / "unet.safetensors"
     if not path.is_file():
         raise FileNotFoundError(
-            f"no unet.safetensors in the directory {directory}; `python -m train` makes one"
+            f"no unet.safetensors in the directory {directory}; {how_to_get('unet', directory, {})}"
         )
     unet, info = load(path)
     if not isinstance(unet, UNet):
@@ -68,14 +70,30 @@ def load_models(
     return Models(unet.to(device), p_phi, schedule, names, info)
 
 
+def unfinished(info: Mapping[str, Any]) -> str:
+    """What is to be said of weights that were written before the end of their training, or ""."""
+    step, steps = info.get("step"), info.get("steps")
+    whole = not (isinstance(step, int) and isinstance(steps, int)) or step >= steps
+    return "" if whole else f"an unfinished run: the weights are those of step {step} of {steps}"
+
+
+def how_to_get(name: str, directory: Path, info: Mapping[str, Any]) -> str:
+    """The command that makes a NAME.safetensors: in this run, if it is one, or else a new one."""
+    if not (directory / "config.json").is_file():
+        preset = info.get("data") if info.get("data") in ("mnist", "cifar10") else "digits"
+        return f"`python -m train --preset {preset}` makes one, in runs/{preset}"
+    config, steps, more = info.get("config"), info.get("steps"), ""
+    if isinstance(config, dict) and config.get(f"{name}_steps") == 0:
+        half = steps // 2 if isinstance(steps, int) else 0
+        more = f" --{name}-steps {max(half, 1)}"
+    return f"`python -m train --out {shlex.quote(str(directory))} --resume{more}` makes one"
+
+
 def _classifier(directory: Path, info: dict[str, Any]) -> NoisyClassifier:
     path = directory / "classifier.safetensors"
     if not path.is_file():
-        data = info.get("data", "digits")
-        raise FileNotFoundError(
-            f"no classifier.safetensors in the directory {directory}; "
-            f"`python -m train --preset {data}` trains one after ε_θ"
-        )
+        advice = how_to_get("classifier", directory, info)
+        raise FileNotFoundError(f"no classifier.safetensors in the directory {directory}; {advice}")
     classifier, other = load(path)
     if not isinstance(classifier, NoisyClassifier):
         raise ValueError(f"{path} holds a {type(classifier).__name__}, not a NoisyClassifier")

@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from guidance.app.draw import DDIM_50, Sampler, draw
 from guidance.app.flags import flag
 from guidance.app.guides import Guide
-from guidance.app.models import load_models
+from guidance.app.models import how_to_get, load_models
 from train import ranks
 from train.config import PRESETS
 from train.data import Dataset, load_data
@@ -51,7 +52,7 @@ class Lab:
         self.models = load_models(directory, classifier=classifier, device=device)
         self.models.unet.to(memory_format=memory_format(device))
         compile_network(self.models.unet, flags.compile, device)
-        self.judge = _judge(directory, self.models.info.get("data")).to(device)
+        self.judge = _judge(directory, self.models.info).to(device)
         self.data: Dataset = load_data(str(self.models.info["data"]), flags.data_dir)
         self.K = self.models.K
         # What a row says of its networks: the files' contents, and the number type
@@ -160,14 +161,14 @@ class Lab:
         return classification_accuracy_score(self.data.to(self.device), x, c, config, steps)
 
 
-def _judge(directory: Path, data: object) -> Judge:
+def _judge(directory: Path, unet_info: dict[str, Any]) -> Judge:
     """The judge beside the networks. FileNotFoundError or ValueError if there is none of theirs."""
     path = directory / "judge.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no judge.safetensors in --weights {directory}; `python -m train` trains one"
-        )
+        advice = how_to_get("judge", directory, unet_info)
+        raise FileNotFoundError(f"no judge.safetensors in --weights {directory}; {advice}")
     judge, info = load(path)
+    data = unet_info.get("data")
     if not isinstance(judge, Judge) or info.get("data") != data:
         raise ValueError(f"{path} is not a judge of {data}")
     return judge
