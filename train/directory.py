@@ -37,10 +37,10 @@ def prepared(run: Path, config: Config, start: Start) -> Iterator[None]:
         _refuse_another(run, start)
         if start.resume:
             for path in run.rglob("*.partial-*"):  # of a process that was killed
-                path.unlink()
+                path.unlink(missing_ok=True)
         elif start.overwrite:
             for path in [p for pattern in FILES for p in run.glob(pattern)]:
-                path.unlink()
+                path.unlink(missing_ok=True)
         write_config(run, config)
         yield
 

@@ -128,6 +128,7 @@ class _Signals:
     def __init__(self, heard: bool) -> None:
         self.to_stop = False
         self._heard, self._old = heard, contextlib.ExitStack()
+        self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
     def on_any_rank(self, step: int, device: torch.device) -> bool:
         """Whether a signal came. GPUs, a step ahead of Python, ask at each tenth only."""
@@ -148,9 +149,8 @@ class _Signals:
             raise KeyboardInterrupt
         self.to_stop = True
         if number == HANGUP:  # the terminal is gone: what is written to it would be an error
-            for stream in (1, 2):
-                if os.isatty(stream):
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+            for stream in self._terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
     def __exit__(self, *_: object) -> None:
         if not (self.to_stop and ranks.launched()):

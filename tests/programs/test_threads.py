@@ -33,7 +33,9 @@ def spin_counts(*argv, **env):
     """What each libgomp that a new process has loaded says of itself."""
     kept = {k: v for k, v in os.environ.items() if "OMP" not in k}
     env = {**kept, "OMP_DISPLAY_ENV": "VERBOSE", **env}
-    done = subprocess.run([sys.executable, *argv], env=env, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *argv], env=env, cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr))
 

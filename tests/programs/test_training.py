@@ -232,7 +232,7 @@ def test_the_log_is_right_when_its_interval_changes_on_resume(tmp_path):
     assert [e["loss"] for e in lines] == [1.0] * 7
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_stop_after_the_step_at_hand(tmp_path, number):
     def loss(*arguments):
         os.kill(os.getpid(), number)
