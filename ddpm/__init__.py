@@ -1,5 +1,12 @@
 """Denoising diffusion, the mathematics only: no network, no class label, no file."""
 
+import os
+
+# Before torch loads libgomp, whose threads else spin long enough at a small network's many barriers
+# for it to stand still beside another program: docs/speed.md. What the user has set stays.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+
 from ddpm.bound import Bound, variational_bound
 from ddpm.forward import q_posterior, q_sample
 from ddpm.loss import Predictor, simple_loss

@@ -1,7 +1,11 @@
 """Guidance: predictors in, a predictor out. One file per formula."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+if "OMP_WAIT_POLICY" not in os.environ:  # before torch, as in ddpm
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 if TYPE_CHECKING:
     from guidance.classifier import class_log_prob, classifier_guidance, classifier_mean_shift

@@ -1,31 +1,26 @@
 """`python -m train`: ε_θ, p_φ and the judge, then pictures and a number, all into one directory."""
 
 import argparse
+import contextlib
 import dataclasses
-import os
-import shlex
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ddpm import Schedule, ddim
-from guidance.app.draw import draw
+from ddpm import Schedule
 from guidance.app.flags import read
-from guidance.app.guides import classifier_free
-from guidance.app.models import Models, load_models
-from train import objectives, ranks, report
+from guidance.app.models import Models
+from train import objectives, outcome, ranks, report, threads
 from train.config import MAY_CHANGE, PICTURES, Config, Start, from_flags, parser, resumed
 from train.data import Dataset, load_data
-from train.evaluate.judge import accuracy
+from train.directory import go_on, prepared, write_config
 from train.folder import load_folder, remember
+from train.init import start_from
 from train.loop import Diverged, Interrupted, fit
-from train.state import append_log, prepare
-from unet import Judge, load, save
-from unet.device import autocast_dtype
+from train.objectives import unet_loss
+from train.state import saved_states
+from unet import NoisyClassifier, UNet, load, save
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,10 +34,12 @@ def command(flags: argparse.Namespace) -> int:
     config = from_flags(given)
     if start.resume:
         config = resumed(config, given)
+    if ranks.world() > 1 and "threads" not in given:
+        config = dataclasses.replace(config, threads="auto")  # what was best for one process
     try:
         _train(config, start)
     except Interrupted:
-        said = f"\ninterrupted; the state is in {config.run}. Go on with: {_go_on(config)}"
+        said = f"\ninterrupted; the state is in {config.run}. Go on with: {go_on(config)}"
         print(said, file=sys.stderr)
         return 130
     except Diverged as error:
@@ -53,47 +50,82 @@ def command(flags: argparse.Namespace) -> int:
 
 def _train(config: Config, start: Start) -> None:
     device = ranks.join(config.device)
-    ranks.part_of(config.batch_size)  # or ValueError, before anything is written
+    ranks.part_of(config.batch_size, config.accumulate)  # or ValueError, before anything is written
     schedule = _schedule(config)
     data = ranks.first(lambda: _data(config)).to(device)
     networks = objectives.new_networks(config, data)
     run = Path(config.run)
-    if ranks.rank() == 0:
-        prepare(run, config, start)
-    ranks.barrier()
-    if not (run / "config.json").is_file():
-        raise ValueError(f"--out {run} must be a directory that all machines share")
-    if data.pictures:
-        data = remember(run / "pictures.json", data, write=ranks.rank() == 0)
-    config = objectives.possible(config, data)
-    untold = MAY_CHANGE | PICTURES
-    info = {
-        "data": data.name,
-        "levels": data.levels,
-        "classes": data.classes,
-        "schedule": schedule.info,
-        "config": {k: v for k, v in dataclasses.asdict(config).items() if k not in untold},
-        **({"pictures": data.pictures} if data.pictures else {}),
-    }
-    size = f"U-Net with {sum(p.numel() for p in networks[0].parameters()):,} parameters"
-    print(f"{data.name}: {len(data.images)} images on {device}; {size}")
+    if config.init and not (start.resume and saved_states(run / "unet.state")):
+        if run.resolve() == Path(config.init).resolve():
+            raise ValueError(f"--init {config.init} must be another directory than --out")
+        print(start_from(Path(config.init), networks[0], data.classes))
+    with prepared(run, config, start) if ranks.rank() == 0 else contextlib.nullcontext():
+        ranks.barrier()
+        if not (run / "config.json").is_file():
+            raise ValueError(f"--out {run} must be a directory that all machines share")
+        if data.pictures:
+            data = remember(run / "pictures.json", data, write=ranks.rank() == 0)
+        config = objectives.possible(config, data)
+        size = f"U-Net with {sum(p.numel() for p in networks[0].parameters()):,} parameters"
+        print(f"{data.name}: {len(data.images)} images on {device}; {size}")
+        config = threads.settle(config, networks[0], unet_loss(schedule, config), data)
+        try:
+            if ranks.rank() == 0:
+                write_config(run, config)
+            _fit_all(run, config, networks, data, schedule)
+            outcome.show(run, config, data)
+        except OSError as error:  # the disk is full, or the directory has gone
+            raise OSError(f"{error}. Once it can be, go on with: {go_on(config)}") from error
+
+
+def _fit_all(
+    run: Path,
+    config: Config,
+    networks: tuple[UNet, NoisyClassifier | None],
+    data: Dataset,
+    schedule: Schedule,
+) -> None:
+    """Each network in its turn; its weights are on disk whenever its state is."""
+    untold = MAY_CHANGE | PICTURES | {"init"}
+    own = {k: v for k, v in dataclasses.asdict(config).items() if k not in untold}
+    info = {"data": data.name, "levels": data.levels, "classes": data.classes}
+    info |= {"schedule": schedule.info, "config": own}
+    info |= {"pictures": data.pictures} if data.pictures else {}
 
     def picture(model: Any, step: int) -> None:
         path = run / "samples" / f"step-{step:06d}.png"
-        report.progress(path, Models(model, None, schedule, data.classes, info), S)
+        models = Models(model, None, schedule, data.classes, info)
+        report.progress(path, models, config.sampling_steps)
 
-    S = config.sampling_steps
-    try:
-        for name, network, loss, steps in objectives.phases(*networks, config, data, schedule):
-            look = picture if name == "unet" else None
-            training = fit(name, network, loss, data, config, steps, look, run=run)
-            if ranks.rank() == 0:
-                save(run / f"{name}.safetensors", training.averaged, info)
-                if name == "unet":
-                    save(run / "unet-raw.safetensors", training.model, info)
-        _report(run, config, data)
-    except OSError as error:  # the disk is full, or the directory has gone
-        raise OSError(f"{error}. Once it can be, go on with: {_go_on(config)}") from error
+    for name, network, loss, steps in objectives.phases(*networks, config, data, schedule):
+        if _is_done(run, name, steps):
+            continue
+
+        def keep(training: Any, name: str = name, steps: int = steps) -> None:
+            there = {**info, "step": training.step, "steps": steps}
+            save(run / f"{name}.safetensors", training.averaged, there)
+            if name == "unet":
+                save(run / "unet-raw.safetensors", training.model, there)
+
+        look = picture if name == "unet" else None
+        fit(name, network, loss, data, config, steps, look, run=run, keep=keep)
+
+
+def _is_done(run: Path, name: str, steps: int) -> bool:
+    """Whether only the weights are left of a network that is at its end.
+
+    ValueError if it is not at its end, and can't be brought there without its state.
+    """
+    path = run / f"{name}.safetensors"
+    if saved_states(run / f"{name}.state") or not path.is_file():
+        return False
+    step = load(path)[1].get("step", steps)
+    if step != steps:
+        raise ValueError(
+            f"{path} is at step {step} of {steps}, and without {name}.state can't go on; --init "
+            f"{run} with another --out starts from its ε_θ"
+        )
+    return True
 
 
 def _data(config: Config) -> Dataset:
@@ -109,60 +141,6 @@ def _schedule(config: Config) -> Schedule:
             "can't start from N(0, I); use --schedule cosine or a larger --T"
         )
     return schedule
-
-
-def _report(run: Path, config: Config, data: Dataset) -> None:
-    """The pictures, drawn from the weights files as anybody else would, and the judge's number."""
-    S, device = config.sampling_steps, data.images.device
-    ranks.barrier()  # rank 0 has written the files
-    models = load_models(run, classifier=config.classifier_steps > 0, device=device)
-    c = torch.arange(models.K).repeat_interleave(50)
-    if config.judge_steps:
-        dtype, sampler = autocast_dtype(config.precision, device), partial(ddim, steps=S)
-        part = slice(ranks.rank(), None, ranks.world())
-        x = draw(models, classifier_free(1.0), c, 1, sampler=sampler, dtype=dtype, only=part)
-        x = ranks.in_order(x)
-    if not ranks.leave():
-        return
-    made = ["unet.safetensors", "unet-raw.safetensors", "loss.png", "samples.png", "reverse.gif"]
-    report.loss_curves(run / "loss.png", run / "log.jsonl")
-    report.samples(run / "samples.png", models, (0, 1, 3), 6, S)
-    report.reverse_process(run / "reverse.gif", models, 1.0, 6, S)
-    if models.classifier is not None:
-        over_t = report.classifier_accuracy(models.classifier, models.schedule, data)
-        append_log(run / "log.jsonl", {"phase": "classifier", "accuracy over t": over_t})
-        report.accuracy_over_t(run / "accuracy.png", over_t, models.K)
-        report.every_guidance(run / "guidance.png", models, S)
-        made += ["classifier.safetensors", "accuracy.png", "guidance.png"]
-    made += ["judge.safetensors"] if config.judge_steps else []
-    print(*(run / name for name in made), sep="\n")
-    if config.judge_steps:
-        judge, _ = load(run / "judge.safetensors")
-        assert isinstance(judge, Judge)
-        judge = judge.to(device)
-        right = accuracy(judge, x, c)
-        real = accuracy(judge, data.scale(data.test_images), data.test_labels)
-        entry = {"phase": "judge", "w": 1.0, "class accuracy": right, "on real images": real}
-        append_log(run / "log.jsonl", entry)
-        print(
-            f"class accuracy at w = 1: {right:.3f} "
-            f"({len(x)} samples; the judge on real test images: {real:.3f})"
-        )
-
-
-def _go_on(config: Config) -> str:
-    out = f" --out {shlex.quote(config.out)}" if config.out else ""
-    what = f"--data {shlex.quote(config.data)}" if config.data else f"--preset {config.preset}"
-    return f"{_launcher()} -m train {what}{out} --resume"
-
-
-def _launcher() -> str:
-    """How this command was started, up to -m."""
-    if ranks.world() == 1:
-        return "python"
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
-    machines = f"--nnodes={ranks.world() // here} " if ranks.world() > here else ""
-    return f"torchrun {machines}--nproc-per-node={here}"
 
 
 if __name__ == "__main__":

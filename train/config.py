@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -34,9 +35,11 @@ class Config:
     held_out: float = flag(0.1, "share of each class of --data that is not trained on, by --seed",
                            above=0, below=1)  # fmt: skip
     device: str = flag("auto", "auto (cuda, else mps, else cpu), or a torch device")
+    threads: str = flag("auto", "of the CPU, or auto: the fastest number there and then")
     precision: str = flag("auto", "of autocast: auto is bfloat16 where it pays",
-                          choices=("auto", "float32", "bfloat16"))  # fmt: skip
+                          choices=("auto", "float32", "bfloat16", "float16"))  # fmt: skip
     compile: str = flag("auto", "torch.compile: auto is on for CUDA", choices=("auto", "on", "off"))
+    init: str = flag("", "start from the ε_θ of this weights directory", metavar="DIR")
     seed: int = flag(0, "seed of everything that is random", least=0, most=2**63 - 1)
 
     T: int = _count(1000, "number of noise levels")
@@ -54,6 +57,7 @@ class Config:
     judge_steps: int = _count(600, "those of the judge, on clean images (0: none)", least=0)
     judge_width: int = _count(32, "channels of the judge; twice as many features", most=4096)
     batch_size: int = _count(64, "images a step", most=65_536)
+    accumulate: int = _count(1, "parts that a batch is cut into where memory is short")
     lr: float = flag(2e-3, "AdamW's learning rate at its highest", above=0)
     warmup: int = _count(100, "steps of linear warm-up; a cosine leads back to 0", least=0)
     weight_decay: float = flag(0.01, "AdamW's weight decay", least=0)
@@ -93,7 +97,11 @@ PRESETS = {
 }  # fmt: skip
 
 # Where and how it runs: may change when a run is taken up again, and is no part of the weights.
-MAY_CHANGE = {"device", "compile", "data_dir", "log_every", "sample_every", "sampling_steps", "out"}
+MAY_CHANGE = {
+    "device", "threads", "compile", "data_dir", "out",
+    "log_every", "sample_every", "sampling_steps",
+}  # fmt: skip
+GROWS = {"steps", "classifier_steps", "judge_steps"}  # a run can get more of these later
 # How one's own pictures are read: the weights say it beside the configuration.
 PICTURES = {"data", "size", "grey", "flip", "held_out"}
 
@@ -151,8 +159,9 @@ def _base(given: Mapping[str, Any]) -> Config:
 
 def from_flags(given: Mapping[str, Any], base: Config | None = None) -> Config:
     """The given values put into `base`, or else into the settings that they name. Checked."""
-    base = base or _base(given)
-    config = read(Config, given, base)
+    config = read(Config, given, base or _base(given))
+    if config.threads != "auto" and not re.fullmatch("[1-9][0-9]{0,2}", config.threads):
+        wrong(config, "threads", "auto or an integer in 1..999")
     if config.sampling_steps > config.T:
         wrong(config, "sampling_steps", f"at most T = {config.T}")
     return config
@@ -172,10 +181,16 @@ def resumed(config: Config, given: Mapping[str, Any]) -> Config:
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"--resume: {path} can't be read: {error}") from error
     may = MAY_CHANGE | ({"data"} if old.data else set())  # the folder may have been moved
-    for name, value in given.items():
-        if name in names and name not in may and getattr(old, name) != value:
+    changes = {k: v for k, v in given.items() if k in names and getattr(old, k) != v}
+    for name, value in changes.items():
+        was = getattr(old, name)
+        untrained = name == "judge_width" and not old.judge_steps
+        if not (name in may or untrained or (name in GROWS and value > was)):
+            how = "become less" if name in GROWS else "change"
             raise ValueError(
-                f"--{name.replace('_', '-')} can't change on --resume: the run has "
-                f"{getattr(old, name)}, got {value}"
+                f"--{name.replace('_', '-')} can't {how} on --resume: the run has {was}, "
+                f"got {value}"
             )
-    return from_flags({k: v for k, v in given.items() if k in may}, old)
+        if name in GROWS and was:
+            print(f"{was} {name} become {value}; the learning rate follows the cosine of {value}")
+    return from_flags(changes, old)

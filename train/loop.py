@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import signal
 import sys
 import threading
@@ -16,12 +17,21 @@ from tqdm import tqdm
 from train import ranks
 from train.config import Config
 from train.data import Dataset
-from train.state import append_log, load_state, save_state, saved_states
+from train.directory import append_log, go_on
+from train.state import load_state, save_state, saved_states
+from train.threads import Pace
 from train.training import Loss, Model, Training
+
+HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
+STOP = [number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number is not None]
+ADVICE = (
+    "steps have come to take three times as long: another program may have the cores. Ctrl-C, and "
+    "this goes on with as many threads as are fastest now: "
+)
 
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM came, and the state is on disk."""
+    """Ctrl-C, SIGTERM or SIGHUP came, and the state is on disk."""
 
 
 class Diverged(Exception):
@@ -38,11 +48,13 @@ def fit(
     look: Callable[[Model, int], None] | None = None,
     *,
     run: Path | None = None,
+    keep: Callable[[Training[Model]], None] | None = None,
 ) -> Training[Model]:
     """Train the model for `steps` steps.
 
     look(averaged model, step) is called every config.sample_every steps, but not after the last.
     run: the directory of NAME.state, from which training goes on if it is there, and of log.jsonl.
+    keep(training) is called on rank 0 whenever the state has been written, and at the end.
     Without one nothing is written or shown, and Ctrl-C is what it is elsewhere.
     Raises Diverged, or Interrupted once the state is on disk.
     """
@@ -50,7 +62,7 @@ def fit(
     state = None if run is None else run / f"{name}.state"
     if state is not None and saved_states(state):
         load_state(state, training, config.seed)
-    begin = time.perf_counter()
+    begin, pace = time.perf_counter(), Pace(training.step)
     with _bar(name, training, steps, hidden=run is None) as bar, _Signals(run is not None) as asked:
         while training.step < steps:
             training.update(loss, data)
@@ -69,6 +81,8 @@ def fit(
                     f"{kept}. A new run with a smaller --lr or --precision float32 may help"
                 )
             bar.set_postfix(loss=f"{mean:.4f}")
+            if pace.has_dropped(step) and run is not None and not ranks.launched():
+                bar.write(f"{ADVICE}{go_on(config, '--threads', 'auto')}", file=sys.stderr)
             if last or step % config.log_every == 0:
                 if run is not None and ranks.rank() == 0:
                     lr, seconds = training.scheduler.get_last_lr()[0], time.perf_counter() - begin
@@ -77,10 +91,15 @@ def fit(
                 training.clear_loss()
             if pause and state is not None:
                 save_state(state, training)
+                if keep is not None and ranks.rank() == 0:
+                    keep(training)
                 if ranks.any_of(asked.to_stop):
                     raise Interrupted
             if look is not None and pause and not last and ranks.rank() == 0:
                 look(training.averaged, step)
+            pace.begin(step)
+    if keep is not None and ranks.rank() == 0:
+        keep(training)
     training.model.eval()
     return training
 
@@ -101,7 +120,7 @@ def _bar(name: str, training: Training[Model], steps: int, *, hidden: bool) -> "
 
 
 class _Signals:
-    """Ctrl-C and SIGTERM stop the loop after the step at hand; a second one stops at once.
+    """Ctrl-C, SIGTERM and SIGHUP stop the loop after the step at hand; a second one at once.
 
     Under torchrun it does not: the second comes from torchrun itself, which waits for 30 s.
     """
@@ -109,6 +128,7 @@ class _Signals:
     def __init__(self, heard: bool) -> None:
         self.to_stop = False
         self._heard, self._old = heard, contextlib.ExitStack()
+        self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
     def on_any_rank(self, step: int, device: torch.device) -> bool:
         """Whether a signal came. GPUs, a step ahead of Python, ask at each tenth only."""
@@ -118,7 +138,9 @@ class _Signals:
     def __enter__(self) -> "_Signals":
         # in another thread it is for whoever runs us there to handle signals
         main = threading.current_thread() is threading.main_thread()
-        for number in (signal.SIGINT, signal.SIGTERM) if self._heard and main else ():
+        for number in STOP if self._heard and main else ():
+            if signal.getsignal(number) is signal.SIG_IGN:  # nohup's SIGHUP
+                continue
             self._old.callback(signal.signal, number, signal.signal(number, self._handle))
         return self
 
@@ -126,6 +148,9 @@ class _Signals:
         if self.to_stop and not ranks.launched():
             raise KeyboardInterrupt
         self.to_stop = True
+        if number == HANGUP:  # the terminal is gone: what is written to it would be an error
+            for stream in self._terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
     def __exit__(self, *_: object) -> None:
         if not (self.to_stop and ranks.launched()):

@@ -165,10 +165,12 @@ def parallel(model: nn.Module) -> nn.Module:
     return model if world() == 1 else _Parallel(model)
 
 
-def part_of(batch_size: int) -> int:
-    """This rank's part of a batch. ValueError if some would have more than others."""
-    if batch_size % world():
-        what = f"divisible by the {world()} processes"
+def part_of(batch_size: int, accumulate: int = 1) -> int:
+    """This rank's part of a batch. ValueError if some parts would have more than others."""
+    if batch_size % (world() * accumulate):
+        several = [f"the {world()} processes"] if world() > 1 else []
+        several += [f"--accumulate {accumulate}"] if accumulate > 1 else []
+        what = f"divisible by {' times '.join(several)}"
         raise ValueError(f"--batch-size must be {what}, got {batch_size}")
     return batch_size // world()
 

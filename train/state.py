@@ -1,8 +1,5 @@
-"""A run's directory: its log, and the state from which it goes on as if it had never stopped."""
+"""The state from which a run goes on as if it had never stopped."""
 
-import contextlib
-import dataclasses
-import json
 import os
 import pickle
 import sys
@@ -13,35 +10,10 @@ from typing import Any
 import torch
 
 from train import ranks
-from train.config import Config, Start
 from train.training import Training
 from unet.files import replacing
 
-# Everything that a run writes: what --overwrite takes away, so that no file of an old run is left
-# beside the configuration of a new one.
-FILES = ("*.state", "*.state.previous", "*.partial-*", "*.safetensors", "*.png", "*.gif",
-         "samples/step-*.png", "log.jsonl", "pictures.json")  # fmt: skip
 STREAMS = ("generator", "dropout", "total")  # of the state, what each rank has for itself
-
-
-def prepare(run: Path, config: Config, start: Start) -> None:
-    """Make the run's directory. ValueError if that would mix two runs."""
-    if start.resume and start.overwrite:
-        raise ValueError("--resume and --overwrite exclude each other")
-    if start.resume:
-        for path in run.rglob("*.partial-*"):  # of a process that was killed
-            path.unlink()
-        return
-    if run.exists() and not (run.is_dir() and all(p.name.startswith(".") for p in run.iterdir())):
-        if not start.overwrite:
-            raise ValueError(
-                f"--out {run} holds another run; --resume goes on, --overwrite replaces"
-            )
-        for path in [p for pattern in FILES for p in run.glob(pattern)]:
-            path.unlink()
-    with replacing(run / "config.json") as partial:
-        text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-        partial.write_text(text, encoding="utf-8")
 
 
 def save_state(path: Path, training: Training[Any]) -> None:
@@ -64,18 +36,6 @@ def save_state(path: Path, training: Training[Any]) -> None:
         kept = next((p for p in (path, _previous(path)) if p.exists()), None)
         kept_as = f"{kept} is as it was" if kept else "there is none before it"
         raise OSError(f"the state {error}; {kept_as}") from error
-
-
-def append_log(path: Path, entry: dict[str, Any]) -> None:
-    """Add a line of JSON. OSError that names the file, with no half line in it, if that fails."""
-    size = path.stat().st_size if path.is_file() else 0
-    try:
-        with open(path, "a", encoding="utf-8") as log:
-            log.write(json.dumps(entry) + "\n")
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.truncate(path, size)
-        raise OSError(f"the log {path} can't be written: {error}") from error
 
 
 def saved_states(path: Path) -> list[Path]:

@@ -39,24 +39,32 @@ class Training(Generic[Model]):
             weight_decay=config.weight_decay,
             fused=device.type in ("cpu", "cuda"),
         )
-        self.scheduler = LambdaLR(self.optimizer, lambda n: learning_rate(n, steps, config.warmup))
+        self._rate: Callable[[int], float] = lambda n: learning_rate(n, steps, config.warmup)
+        self.scheduler = LambdaLR(self.optimizer, self._rate)
         self.generator = ranks.seeded(torch.Generator(device), config.seed)
         self.dtype = autocast_dtype(config.precision, device)
-        self.batch_size = ranks.part_of(config.batch_size)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.batch_size = ranks.part_of(config.batch_size, config.accumulate)
         self.step, self.count, self.total = 0, 0, torch.zeros((), device=device)
 
     def update(self, loss: Loss, data: Dataset) -> Tensor:
         """One step. Returns its loss, a scalar on the device, not finite if the gradient is not."""
         x_0, c = data.batch(self.batch_size, self.generator)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            value = loss(self.network, x_0, c, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        value, parts = torch.zeros((), device=self.device), self.config.accumulate
+        for x, y in zip(x_0.chunk(parts), c.chunk(parts), strict=True):
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                part = loss(self.network, x, y, self.generator) / parts
+            self.scaler.scale(part).backward()
+            value = value + part.detach()
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.scheduler.step()
         self._average()
-        value = value.detach() + 0 * norm
+        if not self.scaler.is_enabled():  # which skips the steps whose gradient is not finite
+            value = value + 0 * norm
         self.total += value
         self.step, self.count = self.step + 1, self.count + 1
         return value
@@ -78,6 +86,7 @@ class Training(Generic[Model]):
             "count": self.count,
             "total": self.total.cpu(),
             "device": self.device.type,
+            "scaler": self.scaler.state_dict(),
             "generator": self.generator.get_state(),
             "dropout": _random_module(self.device).get_rng_state(),
         }
@@ -88,6 +97,10 @@ class Training(Generic[Model]):
             getattr(self, name).load_state_dict(state[name])
         self.step, self.count = state["step"], state["count"]
         self.total = state["total"].to(self.device)
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        for group in self.optimizer.param_groups:  # of a run that has got more steps it is another
+            group["lr"] = self.config.lr * self._rate(self.step)
         if "generator" in state:
             self.generator.set_state(state["generator"])
             _random_module(self.device).set_rng_state(state["dropout"])

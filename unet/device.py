@@ -22,11 +22,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the hardware computes in it, None (float32) elsewhere."""
-    if precision == "float32":
-        return None
-    if precision == "bfloat16":
-        return torch.bfloat16
+    """The type of this name; of auto bfloat16 where it is fast. None is float32."""
+    named = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if precision in named:
+        return named[precision]
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     # Not public, and not in every version: where they are missing the answer is no.

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ddpm import Step
 from guidance.app.draw import processes
-from guidance.app.models import Models, load_models
+from guidance.app.models import Models, load_models, unfinished
 from guidance.app.pictures import FRAMES, Panel, frames, join, save_gif, save_panels
 from guidance.app.rows import Row, rows_of, title
 from guidance.app.samples import check_free, names_of, save_samples
@@ -35,6 +35,8 @@ def draw_rows(kind: str, flags: Any) -> int:
     models = load_models(
         flags.weights, classifier=kind == "classifier", device=choose_device(flags.device)
     )
+    if said := unfinished(models.info):
+        print(said)
     if flags.steps > models.schedule.T:
         raise ValueError(f"--steps must lie in 1..{models.schedule.T} (T), got {flags.steps}")
     rows, caption = rows_of(kind, flags, models)

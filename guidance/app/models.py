@@ -1,5 +1,7 @@
 """The trained networks of a weights directory, with the schedule that they were trained with."""
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +74,7 @@ def load_models(
     path = path if path != directory else directory / "unet.safetensors"
     if not path.is_file():
         raise FileNotFoundError(
-            f"no {path.name} in the directory {directory}; `python -m train` makes one"
+            f"no {path.name} in the directory {directory}; {how_to_get('unet', directory, {})}"
         )
     unet, info = load(path)
     if not isinstance(unet, UNet):
@@ -98,17 +100,34 @@ def home(weights: str | Path) -> Path:
     return path.parent if path.is_file() or path.suffix == ".safetensors" else path
 
 
+def unfinished(info: Mapping[str, Any]) -> str:
+    """What is to be said of weights that were written before the end of their training, or ""."""
+    step, steps = info.get("step"), info.get("steps")
+    whole = not (isinstance(step, int) and isinstance(steps, int)) or step >= steps
+    return "" if whole else f"an unfinished run: the weights are those of step {step} of {steps}"
+
+
+def how_to_get(name: str, directory: Path, info: Mapping[str, Any]) -> str:
+    """The command that makes a NAME.safetensors: in this run, if it is one, or else a new one."""
+    if not (directory / "config.json").is_file():
+        if "pictures" in info:
+            return "`python -m train --data DIR` makes one, in runs/NAME of the folder"
+        preset = info.get("data") if info.get("data") in ("mnist", "cifar10") else "digits"
+        return f"`python -m train --preset {preset}` makes one, in runs/{preset}"
+    config, steps, more = info.get("config"), info.get("steps"), ""
+    if isinstance(config, dict) and config.get(f"{name}_steps") == 0:
+        half = steps // 2 if isinstance(steps, int) else 0
+        more = f" --{name}-steps {max(half, 1)}"
+    return f"`python -m train --out {shlex.quote(str(directory))} --resume{more}` makes one"
+
+
 def _classifier(directory: Path, info: dict[str, Any]) -> NoisyClassifier:
     path = directory / "classifier.safetensors"
     if not path.is_file():
-        data = info.get("data", "digits")
         if len(info["classes"]) < 2:
             raise ValueError(f"{directory} knows one class, and a classifier tells classes apart")
-        what = "--data DIR" if "pictures" in info else f"--preset {data}"
-        raise FileNotFoundError(
-            f"no classifier.safetensors in the directory {directory}; "
-            f"`python -m train {what}` trains one after ε_θ"
-        )
+        advice = how_to_get("classifier", directory, info)
+        raise FileNotFoundError(f"no classifier.safetensors in the directory {directory}; {advice}")
     classifier, other = load(path)
     if not isinstance(classifier, NoisyClassifier):
         raise ValueError(f"{path} holds a {type(classifier).__name__}, not a NoisyClassifier")

@@ -21,6 +21,7 @@ from unet.device import choose_device
 def test_a_run_leaves_everything_behind(finished):
     names = files(finished)
     assert names == {
+        ".lock",
         "config.json",
         "log.jsonl",
         "unet.state",
@@ -154,6 +155,7 @@ def test_overwriting_leaves_nothing_of_the_old_run(finished, tmp_path):
     flags = ("--classifier-steps", 0, "--judge-steps", 0, "--steps", 4)
     assert train("--out", out, "--overwrite", *flags) == 0
     assert files(out) == {
+        ".lock",
         "config.json",
         "log.jsonl",
         "unet.state",

@@ -18,9 +18,10 @@ from tally import COUNT
 from guidance.app.flags import run as run_command
 from train.__main__ import main
 from train.config import Config, Start
+from train.directory import append_log, prepared
 from train.loop import fit
 from train.objectives import unet_loss
-from train.state import append_log, load_state, prepare, save_state
+from train.state import load_state, save_state
 from train.training import Training
 from unet import load
 
@@ -36,10 +37,10 @@ def small_steps(run):
 
     config = line_config(sample_every=1, log_every=10)
     torch.manual_seed(0)
-    prepare(run, config, Start(resume=True))
-    (run / "ready").touch()
-    training = fit("x", Line(), loss, line_data(), config, STEPS, run=run)
-    torch.save([training.model.a.data, training.averaged.a.data], run / "end.pt")
+    with prepared(run, config, Start(resume=True)):
+        (run / "ready").touch()
+        training = fit("x", Line(), loss, line_data(), config, STEPS, run=run)
+        torch.save([training.model.a.data, training.averaged.a.data], run / "end.pt")
 
 
 def begin(run):

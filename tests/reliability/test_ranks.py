@@ -24,7 +24,7 @@ from guidance.app import guides
 from guidance.app.draw import draw
 from guidance.app.models import load_models
 from train import __main__ as command
-from train import ranks
+from train import outcome, ranks
 from train.config import PRESETS, Config, parser
 from train.data import Dataset
 from train.evaluate import __main__ as evaluate
@@ -311,7 +311,7 @@ def test_samplers_that_draw_noise_draw_other_noise_on_each_rank(monkeypatch):
 
 def train(*flags):
     if os.environ.get("RANK", "0") != "0":  # only the first may write
-        command.save = command.report = os.fsync = None
+        command.save = command.report = outcome.report = os.fsync = None
     return command.main([*TINY, "--out", str(flags[-1]), *flags[:-1]])
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from guidance.app.draw import DDIM_50, Sampler, draw
 from guidance.app.flags import flag
 from guidance.app.guides import Guide
-from guidance.app.models import home, load_models
+from guidance.app.models import home, how_to_get, load_models
 from train import ranks
 from train.config import for_pictures, preset
 from train.data import Dataset, load_data
@@ -61,7 +61,7 @@ class Lab:
         compile_network(self.models.unet, flags.compile, device)
         if self.models.K < 2:
             raise ValueError(f"--weights {directory} knows one class: no judge can measure it")
-        self.judge = _judge(directory, self.models.info.get("data")).to(device)
+        self.judge = _judge(directory, self.models.info).to(device)
         self.data = _real_images(self.models.info, flags)
         self.K = self.models.K
         # What a row says of its networks: the files' contents, and the number type
@@ -189,14 +189,14 @@ def _real_images(info: dict[str, Any], flags: LabFlags) -> Dataset:
     return load_data(str(info["data"]), flags.data_dir)
 
 
-def _judge(directory: Path, data: object) -> Judge:
+def _judge(directory: Path, unet_info: dict[str, Any]) -> Judge:
     """The judge beside the networks. FileNotFoundError or ValueError if there is none of theirs."""
     path = directory / "judge.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no judge.safetensors in --weights {directory}; `python -m train` trains one"
-        )
+        advice = how_to_get("judge", directory, unet_info)
+        raise FileNotFoundError(f"no judge.safetensors in --weights {directory}; {advice}")
     judge, info = load(path)
+    data = unet_info.get("data")
     if not isinstance(judge, Judge) or info.get("data") != data:
         raise ValueError(f"{path} is not a judge of {data}")
     return judge
