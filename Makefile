@@ -22,7 +22,7 @@ lint: .venv/ready  ## format, lint and types
 
 notebooks: .venv/ready  ## open them in JupyterLab (notebooks/execute.py runs all and stores the outputs)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[notebooks]"
-	$(BIN)/jupyter lab --ServerApp.root_dir=notebooks
+	OMP_NUM_THREADS=1 $(BIN)/jupyter lab --ServerApp.root_dir=notebooks
 
 mutants: .venv/ready  ## put faults into ddpm/ and guidance/ and see whether a test notices
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="such as 01 or 03_classifier_guidance.ipynb")
     names = tuple(Path(name).name for name in parser.parse_args().names) or ("",)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each kernel; two only wait for each other
     paths = [p for p in sorted(HERE.glob("[0-9][0-9]_*.ipynb")) if p.name.startswith(names)]
     code = pytest.main(["--overwrite", "--verbose", "--durations=0", *map(str, paths)])
     for path in paths if code == 0 else []:

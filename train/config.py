@@ -111,7 +111,8 @@ def parser() -> Parser:
     p = Parser(
         prog="python -m train",
         description="Train ε_θ and the noisy classifier p_φ, then draw samples by every guidance.",
-        epilog="Ctrl-C saves the state; the same command with --resume goes on from it.",
+        epilog="Ctrl-C saves the state; the same command with --resume goes on from it, "
+        "and --resume --steps N, --judge-steps N or --classifier-steps N gives a run more of them.",
     )
     add_flags(p, Config, PRESETS)
     add_flags(p, Start)

@@ -168,10 +168,9 @@ def parallel(model: nn.Module) -> nn.Module:
 def part_of(batch_size: int, accumulate: int = 1) -> int:
     """This rank's part of a batch. ValueError if some parts would have more than others."""
     if batch_size % (world() * accumulate):
-        several = [f"the {world()} processes"] if world() > 1 else []
-        several += [f"--accumulate {accumulate}"] if accumulate > 1 else []
-        what = f"divisible by {' times '.join(several)}"
-        raise ValueError(f"--batch-size must be {what}, got {batch_size}")
+        parts = {f"the {world()} processes": world(), f"--accumulate {accumulate}": accumulate}
+        what = " times ".join(name for name, n in parts.items() if n > 1)
+        raise ValueError(f"--batch-size must be divisible by {what}, got {batch_size}")
     return batch_size // world()
 
 

@@ -1,6 +1,7 @@
 """`python -m train.benchmark.busy`: training beside two other busy programs, and without them."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pandas as pd
 
@@ -54,12 +56,8 @@ def speed(preset: str, threads: str, spin: str, flags: Flags) -> float:
         command = [sys.executable, "-m", "train", "--preset", preset, "--data-dir", flags.data_dir]
         command += ["--out", str(log.parent), "--threads", threads, "--log-every", "1"]
         command += ["--device", "cpu", "--sample-every", "1000000"]
-        process = subprocess.Popen(
-            command,
-            env={**env, "GOMP_SPINCOUNT": SPIN[spin]},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        env["GOMP_SPINCOUNT"] = SPIN[spin]
+        process = subprocess.Popen(command, env=env, stdout=DEVNULL, stderr=DEVNULL)
         try:
             while not log.exists() or log.read_text().count("\n") < 2:
                 if process.poll() is not None:
@@ -79,7 +77,7 @@ def measure(flags: Flags) -> int:
     """Every cell; rows go to the CSV file, the table to the screen."""
     rows = []
     for preset in flags.presets:
-        for spin, threads in [(s, n) for s in SPIN for n in ("1", "2", "auto")]:
+        for spin, threads in itertools.product(SPIN, ("1", "2", "auto")):
             row: dict[str, object] = {"preset": preset, "spin": spin, "threads": threads}
             for programs in (0, 2):
                 with busy(programs):
@@ -88,14 +86,8 @@ def measure(flags: Flags) -> int:
             print(row, file=sys.stderr)
             rows.append(row)
     write_rows(Path(flags.out), pd.DataFrame(rows))
-    print(markdown(table(pd.DataFrame(rows))))
+    print(markdown(pd.DataFrame(rows).round(1).astype(str)))
     return 0
-
-
-def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Images a second to three digits."""
-    shown = {name: rows[name].map("{:.3g}".format) for name in ("free", "busy")}
-    return rows.assign(threads=rows["threads"].map(str), **shown)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
