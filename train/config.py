@@ -22,8 +22,7 @@ LIKE = {"fashion-mnist": "mnist", "kmnist": "mnist", "cifar100": "cifar10"}
 class Config:
     """Everything that decides how a run goes. The defaults are those of the digits preset."""
 
-    preset: str = flag("digits", "data set, and the settings that fit it; the last three have "
-                       "those of mnist and cifar10",
+    preset: str = flag("digits", "data set, and the settings that fit it",
                        choices=("digits", "mnist", "cifar10", *LIKE))  # fmt: skip
     out: str = flag("", "directory of the run (default: runs/PRESET, or runs/NAME of --data)")
     data_dir: str = flag("data", "where torchvision's data sets are, or are downloaded to")

@@ -97,8 +97,8 @@ def test_the_readmes_python_runs(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("shape", "claim"),
     [
-        ({"size": 28, "channels": 1, **vars(PRESETS["mnist"])}, "1.5 M parameters"),
-        ({"size": 32, "channels": 3, **vars(PRESETS["cifar10"])}, "7.8 M parameters"),
+        ({**vars(PRESETS["mnist"]), "size": 28, "channels": 1}, "1.5 M parameters"),
+        ({**vars(PRESETS["cifar10"]), "size": 32, "channels": 3}, "7.8 M parameters"),
         ({"size": 32, "channels": 3, **vars(PRESETS["cifar10"]), "width": 136}, "35.0 M"),
     ],
 )
