@@ -58,11 +58,11 @@ def probe(
     with torch.random.fork_rng(devices=[]):
         plain = dataclasses.replace(config, compile="off")
         training = Training[Any](copy.deepcopy(model), plain, data.images.device, config.steps)
+        torch.set_num_threads(1)  # which is never very slow
         training.update(loss, data)  # the first one imports and allocates
         while min(seconds.values()) < SECONDS:
-            for n in numbers:
+            for n in [n for n in numbers if seconds[n] < SECONDS]:
                 torch.set_num_threads(n)
-                training.update(loss, data)  # starts the threads
                 begin, end = time.perf_counter(), 0.0
                 while end - begin < SECONDS / 4:
                     training.update(loss, data)

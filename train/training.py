@@ -70,8 +70,12 @@ class Training(Generic[Model]):
         return value
 
     def mean_loss(self) -> float:
-        """The mean of the running loss over steps and ranks: device and ranks are waited for."""
-        return ranks.mean(self.total.item() / self.count)
+        """The mean of the running loss over steps and ranks: device and ranks are waited for.
+
+        NaN if float16's scale has been halved and halved in vain: no gradient is finite.
+        """
+        stuck = self.scaler.is_enabled() and self.scaler.get_scale() < 1
+        return ranks.mean(math.nan if stuck else self.total.item() / self.count)
 
     def clear_loss(self) -> None:
         """Begin the running loss anew."""

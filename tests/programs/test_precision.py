@@ -11,6 +11,7 @@ from ddpm import linear_schedule, q_sample
 from train.__main__ import main
 from train.config import Config
 from train.data import Dataset
+from train.loop import Diverged, fit
 from train.training import Training
 from unet import UNet
 
@@ -48,6 +49,25 @@ def test_a_gradient_that_is_not_finite_skips_its_step(bad):
         value = training.update(loss, line_data())
         assert torch.isfinite(value) and (training.model.a.item() == before) == (step == 3)
     assert training.scaler.get_scale() == 32768 and torch.isfinite(training.averaged.a)
+
+
+def test_gradients_that_are_never_finite_end_the_run():
+    """The scale falls from 2¹⁶ to below 1 in 17 steps, and the loss is finite all the while."""
+
+    class Break(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * float("nan")
+
+    def loss(*arguments):
+        return Break.apply(line_loss(*arguments))
+
+    with pytest.raises(Diverged, match="not finite before step 20"):
+        fit("x", Line(), loss, line_data(), line_config(precision="float16"), 40)
 
 
 def test_the_scale_is_part_of_the_state():

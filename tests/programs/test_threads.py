@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -147,7 +148,5 @@ def test_the_advice_is_a_command(tmp_path, monkeypatch, capsys):
     config = line_config(out=str(tmp_path / "a run"))
     fit("x", Line(), line_loss, line_data(), config, 20, run=tmp_path)
     (command,) = re.findall(r"fastest now: python -m train (.+)", capsys.readouterr().err)
-    import shlex
-
     given = vars(parser().parse_args(shlex.split(command)))
     assert given["threads"] == "auto" and given["resume"] and given["out"] == config.out

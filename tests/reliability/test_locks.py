@@ -9,12 +9,13 @@ import time
 import forked
 import pytest
 from filelock import FileLock
-from helpers import FLAGS, files, train
-from test_ranks import TINY, in_ranks
+from helpers import FLAGS, Line, at_call, files, line_config, line_data, train
+from test_ranks import in_ranks
 from test_ranks import train as train_in_rank
 
 from train.__main__ import main
 from train.directory import LOCK
+from train.loop import fit
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def live(tmp_path):
 def test_a_second_process_is_refused_until_the_first_is_dead(live, capsys):
     run, process = live
     (run / "guidance.png").write_text("what --overwrite would take away")
-    for flags in (["--resume"], ["--overwrite"], [], ["--resume", "--steps", "2000000"]):
-        assert main([*FLAGS, "--out", str(run), *flags] if "--resume" not in flags else
-                    ["--out", str(run), *flags]) == 2  # fmt: skip
+    started = FLAGS, ["--overwrite", *FLAGS], ["--resume"], ["--resume", "--steps", "2000000"]
+    for flags in started:
+        assert main([*flags, "--out", str(run)]) == 2
         error = capsys.readouterr().err
         assert f"--out {run}: another process trains there" in error and error.count("\n") == 1
     assert process.is_alive() and (run / "guidance.png").exists()
@@ -77,7 +78,7 @@ def test_two_ranks_are_refused_with_one_message(tmp_path):
         codes, _, err = in_ranks(train_in_rank, "--steps", "3", run)
     assert codes[0] == 2 and codes[1] != 0, err
     assert err.count("another process trains there") == err.count("error:") == 1, err
-    assert TINY and files(run) <= {LOCK}
+    assert files(run) <= {LOCK}
 
 
 def test_without_locks_it_is_said(tmp_path, monkeypatch, capsys):
@@ -120,9 +121,6 @@ def test_a_closed_terminal_saves_the_state(tmp_path):
 
 def test_nohup_is_heard(tmp_path):
     """A SIGHUP that is ignored stays ignored."""
-    from helpers import Line, at_call, line_config, line_data
-
-    from train.loop import fit
 
     def hang_up(value):
         os.kill(os.getpid(), signal.SIGHUP)
