@@ -28,6 +28,7 @@ from exact import (
 
 from ddpm import timesteps
 from train.evaluate import __main__ as evaluate
+from train.evaluate import lab as lab_module
 from train.evaluate.results import Results, read_rows
 from train.experiments import classifier, course, price_of_w, removal, samplers, timing
 from train.experiments import sweep as sweep_module
@@ -280,9 +281,9 @@ def test_the_course_is_known(group, world):
             }.items():
                 values[name].append(value)
         for name, of_images in values.items():
-            about = pytest.approx(np.mean(of_images), rel=1e-4, abs=1e-4, nan_ok=True)
+            about = pytest.approx(np.mean(of_images), rel=1e-3, abs=1e-4, nan_ok=True)
             assert row[name] == about, name
-            spread = pytest.approx(np.std(of_images, ddof=1), rel=1e-4, abs=1e-4, nan_ok=True)
+            spread = pytest.approx(np.std(of_images, ddof=1), rel=1e-3, abs=1e-4, nan_ok=True)
             assert row[f"{name}_sd"] == spread, name
     pushed = [r["induced"] for r in rows if r["run"] == "negative"]
     assert max(map(abs, pushed)) > 1e-3  # its sign is seen
@@ -341,6 +342,35 @@ def test_each_seed_has_its_own_noise_and_rare_settings_three_times_as_many(tmp_p
         )
     first = rows[(rows["group"] == "early, p₊ = ∅") & (rows["step"] == 1)]
     assert first["distance"].nunique() == 6
+
+
+@pytest.mark.parametrize(("each", "steps"), [(2, 5), (25, 17)])  # 15·75/64 = 17.6
+def test_a_score_is_of_the_samples_and_of_as_many_real_images(each, steps, monkeypatch):
+    of, asked = lab(WORLDS["lopsided"]), []
+
+    def score(data, x, c, config, steps):
+        asked.append((x, c, steps))
+        return len(asked)
+
+    monkeypatch.setattr(lab_module, "classification_accuracy_score", score)
+    monkeypatch.setattr(lab_module, "CAS_STEPS", 5)
+    c = torch.arange(K).repeat_interleave(each)
+    x = torch.rand(len(c), 3, 1, 1)
+    assert of.cas(x, c, 3) == {"cas": 1, "cas_real": 2}
+    assert of.cas(x, c, 3) == {"cas": 3, "cas_real": 2}  # the real images' once for a seed
+    (samples, labels, count), (real, real_labels, real_count), _ = asked
+    assert samples is x and labels is c and count == real_count == steps
+    assert torch.equal(real_labels, c)
+    train = [tuple(pixel) for pixel in real_pixels(of.data.images).round(5).tolist()]
+    for pixel, k in zip(real.flatten(1).double().numpy().round(5).tolist(), c, strict=True):
+        assert of.data.labels[train.index(tuple(pixel))] == k
+
+
+def test_in_the_lopsided_world_a_picture_need_not_be_of_its_class():
+    """Or the class that was asked for and the one of the plain picture could be mistaken."""
+    world = WORLDS["lopsided"]
+    plain = pictures(world, [guided(world, i % K, W) for i in range(36)], 4)
+    assert 0 < sum(judged(world, x) == i % K for i, x in enumerate(plain)) < 36
 
 
 def test_the_schedule_is_the_papers():

@@ -43,12 +43,14 @@ def test_bad_arguments_are_named():
 
 
 def test_classification_accuracy_score_learns_from_these_labels_alone():
-    """Real images score high; the same with labels rotated by one, nothing."""
+    """With labels rotated by one, real images score high where the test images' are rotated as
+    well, and nothing where they are not. The training images keep their labels and play no part."""
     data, config = load_data("digits", ""), PRESETS["digits"]
-    x, c = data.scale(data.images), data.labels
+    x, c = data.scale(data.images), (data.labels + 1) % 10
     small = dataclasses.replace(config, judge_width=8, batch_size=32)
-    assert classification_accuracy_score(data, x, c, small, 150) > 0.85
-    assert classification_accuracy_score(data, x, (c + 1) % 10, small, 150) < 0.1
+    rotated = dataclasses.replace(data, test_labels=(data.test_labels + 1) % 10)
+    assert classification_accuracy_score(rotated, x, c, small, 150) > 0.7
+    assert classification_accuracy_score(data, x, c, small, 150) < 0.1
 
 
 def test_accuracy_counts_the_class_that_was_asked_for():
