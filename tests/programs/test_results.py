@@ -78,7 +78,8 @@ def add_slowly(path, name, ready):
     """Read, wait until the other has read as well, and only then add twenty rows."""
     results = Results(path)
     (ready / name).touch()
-    while len(list(ready.iterdir())) < 2:
+    end = time.monotonic() + 60  # or the other has not come
+    while len(list(ready.iterdir())) < 2 and time.monotonic() < end:
         time.sleep(0.01)
     for k in range(20):
         results.add([{"method": name, "seed": k}])
