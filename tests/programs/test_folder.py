@@ -349,7 +349,7 @@ def test_a_picture_too_large_to_be_one_is_named(tmp_path, monkeypatch, capsys):
 
 # -- runs ------------------------------------------------------------------------------------------
 
-NAMES = ["$x_{1}$", "été", "猫", "العربية"]
+NAMES = ["$x_{$", "été", "猫", "العربية"]
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +369,7 @@ def test_a_run_from_start_to_guided_samples(run, tmp_path, capsys):
     assert {"guidance.png", "judge.safetensors", "pictures.json"} <= files(run / "run")
     out = tmp_path / "x.png"
     line = ["--weights", str(run / "run"), "--steps", "2", "--n", "2", "--out", str(out)]
-    assert guidance(["classifier-free", *line, "--class", "猫,$x_{1}$,0"]) == 0
+    assert guidance(["classifier-free", *line, "--class", "猫,$x_{$,0"]) == 0
     assert guidance(["classifier", *line]) == 0
     assert guidance(["negative", *line, "--negative", "été"]) == 0
     assert out.stat().st_size > 1000
