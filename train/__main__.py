@@ -12,9 +12,9 @@ from ddpm import Schedule
 from guidance.app.flags import read
 from guidance.app.models import Models
 from train import objectives, outcome, ranks, report, threads
-from train.config import MAY_CHANGE, PICTURES, Config, Start, from_flags, parser, resumed
+from train.config import MAY_CHANGE, PICTURES, Config, Start, from_flags, parser
 from train.data import Dataset, load_data
-from train.directory import go_on, prepared, write_config
+from train.directory import go_on, prepared, resumed, write_config
 from train.folder import load_folder, remember
 from train.init import start_from
 from train.loop import Diverged, Interrupted, fit

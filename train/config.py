@@ -1,12 +1,10 @@
 """The presets, and the command-line flags that change them: one frozen dataclass holds both."""
 
-import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from guidance.app.flags import Parser, add_flags, flag, read, wrong
@@ -165,32 +163,3 @@ def from_flags(given: Mapping[str, Any], base: Config | None = None) -> Config:
     if config.sampling_steps > config.T:
         wrong(config, "sampling_steps", f"at most T = {config.T}")
     return config
-
-
-def resumed(config: Config, given: Mapping[str, Any]) -> Config:
-    """The configuration of the run in --out, with what may change taken from the given flags."""
-    path = Path(config.run) / "config.json"
-    if not path.is_file():
-        raise ValueError(f"--resume: there is no run in {config.run} (no config.json)")
-    names = [f.name for f in fields(Config)]
-    try:
-        saved = dict(json.loads(path.read_text(encoding="utf-8")))
-        if str(saved.get("preset")) not in (*PRESETS, *LIKE) or not saved.keys() <= set(names):
-            raise ValueError("it names no preset, or settings that there are not")
-        old = from_flags(saved, preset(saved["preset"]))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"--resume: {path} can't be read: {error}") from error
-    may = MAY_CHANGE | ({"data"} if old.data else set())  # the folder may have been moved
-    changes = {k: v for k, v in given.items() if k in names and getattr(old, k) != v}
-    for name, value in changes.items():
-        was = getattr(old, name)
-        untrained = name == "judge_width" and not old.judge_steps
-        if not (name in may or untrained or (name in GROWS and value > was)):
-            how = "become less" if name in GROWS else "change"
-            raise ValueError(
-                f"--{name.replace('_', '-')} can't {how} on --resume: the run has {was}, "
-                f"got {value}"
-            )
-        if name in GROWS and was:
-            print(f"{was} {name} become {value}; the learning rate follows the cosine of {value}")
-    return from_flags(changes, old)

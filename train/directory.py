@@ -6,14 +6,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from train import ranks
-from train.config import Config, Start
+from train.config import GROWS, LIKE, MAY_CHANGE, PRESETS, Config, Start, from_flags, preset
 from unet.files import replacing
 
 # Everything that a run writes: what --overwrite takes away, so that no file of an old run is left
@@ -90,6 +90,35 @@ def append_log(path: Path, entry: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             os.truncate(path, size)
         raise OSError(f"the log {path} can't be written: {error}") from error
+
+
+def resumed(config: Config, given: Mapping[str, Any]) -> Config:
+    """The configuration of the run in --out, with what may change taken from the given flags."""
+    path = Path(config.run) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"--resume: there is no run in {config.run} (no config.json)")
+    names = [f.name for f in dataclasses.fields(Config)]
+    try:
+        saved = dict(json.loads(path.read_text(encoding="utf-8")))
+        if str(saved.get("preset")) not in (*PRESETS, *LIKE) or not saved.keys() <= set(names):
+            raise ValueError("it names no preset, or settings that there are not")
+        old = from_flags(saved, preset(saved["preset"]))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"--resume: {path} can't be read: {error}") from error
+    may = MAY_CHANGE | ({"data"} if old.data else set())  # the folder may have been moved
+    changes = {k: v for k, v in given.items() if k in names and getattr(old, k) != v}
+    for name, value in changes.items():
+        was = getattr(old, name)
+        untrained = name == "judge_width" and not old.judge_steps
+        if not (name in may or untrained or (name in GROWS and value > was)):
+            how = "become less" if name in GROWS else "change"
+            raise ValueError(
+                f"--{name.replace('_', '-')} can't {how} on --resume: the run has {was}, "
+                f"got {value}"
+            )
+        if name in GROWS and was:
+            print(f"{was} {name} become {value}; the learning rate follows the cosine of {value}")
+    return from_flags(changes, old)
 
 
 def go_on(config: Config, *flags: str) -> str:
