@@ -545,7 +545,7 @@ def test_files_are_utf_8_whatever_the_locale(run, tmp_path, locale):
     code = "import helpers, sys, warnings\n"
     code += "ours = dict(category=EncodingWarning, module='(train|guidance|unet)[.]')\n"
     code += "warnings.filterwarnings('error', **ours)\n"
-    code += "sys.exit(helpers.train(*sys.argv[1:]))"
+    code += "sys.exit(helpers.train(*sys.argv[1:]) or helpers.train(*sys.argv[1:], '--resume'))"
     python = [sys.executable, "-X", "warn_default_encoding", "-c"]
     environ = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     environ |= {"PYTHONPATH": os.pathsep.join(["tests", *sys.path]), "PYTHONIOENCODING": "utf-8"}
