@@ -542,8 +542,11 @@ def test_too_few_pictures_to_measure_against(tmp_path, capsys):
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_files_are_utf_8_whatever_the_locale(run, tmp_path, locale):
     """A file opened in the locale's encoding is a warning there, and warnings are errors."""
-    code = "import helpers, sys; sys.exit(helpers.train(*sys.argv[1:]))"
-    python = [sys.executable, "-X", "warn_default_encoding", "-W", "error::EncodingWarning", "-c"]
+    code = "import helpers, sys, warnings\n"
+    code += "ours = dict(category=EncodingWarning, module='(train|guidance|unet)[.]')\n"
+    code += "warnings.filterwarnings('error', **ours)\n"
+    code += "sys.exit(helpers.train(*sys.argv[1:]) or helpers.train(*sys.argv[1:], '--resume'))"
+    python = [sys.executable, "-X", "warn_default_encoding", "-c"]
     environ = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     environ |= {"PYTHONPATH": os.pathsep.join(["tests", *sys.path]), "PYTHONIOENCODING": "utf-8"}
     flags = ["--data", run / "pets", "--size", 8, "--out", tmp_path / "run", "--steps", 2]
