@@ -35,7 +35,8 @@ def write_any_text() -> None:
     """Have stdout and stderr replace the letters that they can't show: ∅ in a pipe on Windows."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            with contextlib.suppress(OSError):  # what can't be told where it is: some terminals
+                stream.reconfigure(errors="replace")
 
 
 def _too_large(error: Exception) -> bool:

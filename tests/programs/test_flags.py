@@ -93,7 +93,7 @@ def test_weights_may_be_a_file(weights, tmp_path, capsys):
     assert home(weights) == home(weights / "unet.safetensors") == weights
     for name, message in (
         ("judge.safetensors", "judge.safetensors holds a Judge, not a UNet"),
-        ("other.safetensors", f"no other.safetensors in {weights}"),
+        ("other.safetensors", f"no other.safetensors in the directory {weights}"),
         ("nowhere", "no unet.safetensors in"),
     ):
         line = ["none", "--weights", str(weights / name), "--out", str(tmp_path / "p.png")]

@@ -110,7 +110,7 @@ def test_a_closed_terminal_saves_the_state(tmp_path):
     process = forked.start(in_terminal, os.ttyname(slave), flags, said=tmp_path / "said")
     os.set_blocking(master, False)
     while not (run / "log.jsonl").exists():
-        assert process.is_alive()
+        assert process.is_alive(), os.read(master, 10_000).decode()
         time.sleep(0.01)
     os.close(slave)
     os.close(master)

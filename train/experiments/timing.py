@@ -138,7 +138,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     p_values = pd.Series([sign_test(*pair) for pair in changes])[stops]
     corrected = p_values.groupby(lines["group"]).transform(holm)
     for column, values in {"p-value": p_values, "Holm's": corrected}.items():
-        lines[column] = values.map("{:.2g}".format).reindex(lines.index, fill_value="")
+        lines[column] = values.map("{:.2g}".format).astype(object).reindex(lines.index).fillna("")
     return lines[stops | (lines["step"] % 5 == 0)].astype(str)
 
 
