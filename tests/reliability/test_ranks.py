@@ -289,8 +289,8 @@ def test_split_sampling_draws_the_same(tmp_path):
     codes, _, err = in_ranks(joined, drawn_by_ranks, tmp_path / "r")
     assert codes == [0, 0], err
     for x, batch_size in zip(left(tmp_path / "r", 0), (2, 100), strict=True):
-        # In batches of other sizes a network rounds differently, by 1e-6, which the first of three
-        # steps magnifies a thousand times (1/√ᾱ_T, and then the clip); other noise would differ by 1.
+        # In batches of other sizes a network rounds differently, by 1e-6, and the first of three
+        # steps magnifies that a thousand times (1/√ᾱ_T); other noise would differ by 1.
         assert_close(x, in_parts(batch_size, slice(None)), rtol=0, atol=1e-2)
         assert torch.equal(x, ranks.in_order(x))  # of one rank
     assert [len(x) for x in left(tmp_path / "r", 1)] == [5, 5]
