@@ -6,17 +6,16 @@ would let pass in silence: shapes that broadcast, an integer image, a t that ind
 A rule is a function of the argument's name, its value, and all the arguments of the call.
 """
 
-import contextlib
 import functools
 import inspect
 import itertools
-import numbers
-import operator
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+
+from ddpm.values import integer, is_number
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -178,28 +177,6 @@ Generators = Annotated[torch.Generator | Sequence[torch.Generator] | None, look_
 Variance = Annotated[str, one_of("beta", "posterior")]
 Count = Annotated[int, whole(1, 1_000_000)]  # more can only be a mistake, and fill the memory
 Seed = Annotated[int, whole(0, 2**63 - 1)]
-
-
-def float64(name: str, value: Any) -> Tensor:
-    """value as a float64 tensor on the CPU. ValueError if it is none of real numbers."""
-    with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
-        if not (isinstance(value, Tensor) and value.is_complex()):  # i would be dropped
-            return torch.as_tensor(value, dtype=torch.float64, device="cpu")
-    raise ValueError(f"{name} must hold real numbers, got {value!s:.80}")
-
-
-def integer(value: Any) -> int | None:
-    """value as an int, numpy's and torch's integers among them; None for anything else."""
-    try:
-        return None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        return None
-
-
-def is_number(value: Any) -> bool:
-    """Whether value is a finite real number, numpy's among them, and no bool."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and bool(-1e300 < value < 1e300)
 
 
 def _first_images(call: Call) -> tuple[str, Tensor]:

@@ -20,12 +20,12 @@ from ddpm.checks import (
     Times,
     Variance,
     checked,
-    integer,
     number,
 )
 from ddpm.forward import noise_like, q_posterior
 from ddpm.loss import Predictor
 from ddpm.schedule import Schedule, timesteps
+from ddpm.values import integer
 
 
 class Step(NamedTuple):

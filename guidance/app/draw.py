@@ -9,7 +9,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import Step, ddim, timesteps
-from ddpm.checks import Call, Count, Seed, checked, integer
+from ddpm.checks import Call, Count, Seed, checked
+from ddpm.values import integer
 from guidance.app.guides import Guide
 from guidance.app.models import Models
 from guidance.arguments import check_labels, look_at_vector

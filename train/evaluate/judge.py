@@ -1,15 +1,18 @@
 """Asking the judge, and training a fresh one on generated images."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from guidance.app.models import how_to_get
 from train.config import Config
 from train.data import Dataset
 from train.loop import Diverged, fit
 from train.objectives import judge_loss, new_judge
-from unet import Judge
+from unet import Judge, load
 
 
 @torch.no_grad()
@@ -39,3 +42,16 @@ def classification_accuracy_score(
     except Diverged as error:
         raise ValueError(f"no classification accuracy score: {error}") from error
     return accuracy(judge, data.scale(data.test_images), data.test_labels)
+
+
+def load_judge(directory: Path, unet_info: dict[str, Any]) -> Judge:
+    """The judge beside the networks. FileNotFoundError or ValueError if there is none of theirs."""
+    path = directory / "judge.safetensors"
+    if not path.is_file():
+        advice = how_to_get("judge", directory, unet_info)
+        raise FileNotFoundError(f"no judge.safetensors in --weights {directory}; {advice}")
+    judge, info = load(path)
+    data = unet_info.get("data")
+    if not isinstance(judge, Judge) or info.get("data") != data:
+        raise ValueError(f"{path} is not a judge of {data}")
+    return judge

@@ -13,14 +13,13 @@ from torch import Tensor
 from guidance.app.draw import DDIM_50, Sampler, draw
 from guidance.app.flags import flag
 from guidance.app.guides import Guide
-from guidance.app.models import home, how_to_get, load_models
+from guidance.app.models import home, load_models
 from train import ranks
 from train.config import for_pictures, preset
 from train.data import Dataset, load_data
 from train.evaluate import metrics
-from train.evaluate.judge import ask, classification_accuracy_score
+from train.evaluate.judge import ask, classification_accuracy_score, load_judge
 from train.folder import load_again
-from unet import Judge, load
 from unet.device import autocast_dtype, compile_network, memory_format
 
 CAS_STEPS = 300  # batches of 64 that the fresh judge of a classification accuracy score sees
@@ -32,19 +31,12 @@ class LabFlags:
 
     weights: str = flag("weights/mnist", "trained networks", metavar="DIR", path=True)
     data_dir: str = flag("data", "where torchvision's data sets are", path=True)
-    data: str = flag(
-        "",
-        "the folder of pictures, if it is one that they were trained on",
-        metavar="DIR",
-        path=True,
-    )
+    data: str = flag("", "the folder of pictures, if it is one that they were trained on",
+                     metavar="DIR", path=True)  # fmt: skip
     device: str = flag("auto", "auto, cpu, cuda, mps")
     precision: str = flag("auto", "of ε_θ", choices=("auto", "float32", "bfloat16"))
-    compile: str = flag(
-        "auto",
-        "torch.compile for ε_θ: faster samples, a minute later; auto is on CUDA",
-        choices=("auto", "on", "off"),
-    )
+    compile: str = flag("auto", "torch.compile for ε_θ: faster samples, a minute later; auto is on "
+                        "CUDA", choices=("auto", "on", "off"))  # fmt: skip
 
 
 class Lab:
@@ -61,7 +53,7 @@ class Lab:
         compile_network(self.models.unet, flags.compile, device)
         if self.models.K < 2:
             raise ValueError(f"--weights {directory} knows one class: no judge can measure it")
-        self.judge = _judge(directory, self.models.info).to(device)
+        self.judge = load_judge(directory, self.models.info).to(device)
         self.data = _real_images(self.models.info, flags)
         self.K = self.models.K
         # What a row says of its networks: the files' contents, and the number type
@@ -187,16 +179,3 @@ def _real_images(info: dict[str, Any], flags: LabFlags) -> Dataset:
         raise ValueError(f"--data: the weights in {flags.weights} were not trained on a folder of "
                          f"pictures, but on {info['data']}")  # fmt: skip
     return load_data(str(info["data"]), flags.data_dir)
-
-
-def _judge(directory: Path, unet_info: dict[str, Any]) -> Judge:
-    """The judge beside the networks. FileNotFoundError or ValueError if there is none of theirs."""
-    path = directory / "judge.safetensors"
-    if not path.is_file():
-        advice = how_to_get("judge", directory, unet_info)
-        raise FileNotFoundError(f"no judge.safetensors in --weights {directory}; {advice}")
-    judge, info = load(path)
-    data = unet_info.get("data")
-    if not isinstance(judge, Judge) or info.get("data") != data:
-        raise ValueError(f"{path} is not a judge of {data}")
-    return judge

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 
-from ddpm.checks import Call, Count, checked, integer, look_at_images
+from ddpm.checks import Call, Count, checked, look_at_images
+from ddpm.values import integer
 
 NAMES = {
     "class_accuracy": "class accuracy",
