@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm import Schedule
+from ddpm import Schedule, ddim
 from train.benchmark import __main__ as benchmark
 from train.benchmark import clock, cost, growth, peers, quality, works
 from train.config import PRESETS
@@ -105,6 +105,8 @@ def on_digits(monkeypatch):
 
 def test_from_end_to_end(tmp_path, capsys, monkeypatch, on_digits):
     monkeypatch.setattr(works, "contenders", lambda d, c, compiled: [peers.ours(d, c)])
+    two_steps = functools.partial(works.draw, sampler=functools.partial(ddim, steps=2))
+    monkeypatch.setattr(works, "draw", two_steps)  # of the guidances
     flags = ["--rounds", "1", "--steps", "1", "--n", "2", "--out", str(tmp_path), *on_digits]
     assert benchmark.main(["training", "sampling", "guidance", *flags]) == 0
     out = " ".join(capsys.readouterr().out.split())
