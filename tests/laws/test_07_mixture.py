@@ -140,3 +140,86 @@ def test_images_are_vectors_in_another_shape(generator):
             rtol=1e-11,
             atol=0,
         )
+
+
+OVERLAP = torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 0], [1, 1, 1]], dtype=torch.bool)
+
+
+def overlapping(mixture):
+    """The three Gaussians again, under four labels that may be true together."""
+    covariance = torch.einsum("kij,kj,klj->kil", mixture.U, mixture.lam, mixture.U)
+    weight = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+    return GaussianMixture(mixture.mean, covariance, weight, OVERLAP), covariance, weight
+
+
+@pytest.mark.parametrize("t", [0, 20, 300, 1000])
+def test_a_concept_is_the_mixture_of_its_gaussians(schedule, mixture, t):
+    """log p_t(x|k) is a mixture of k's Gaussians alone; p_t(k|x) by Bayes, Σ over what it has."""
+    concepts, _, weight = overlapping(mixture)
+    x_t, times = normal((7, 2)), torch.full((7,), t)
+    log_p_m = by_distributions(mixture, schedule, t).log_prob(x_t[:, None])  # (7, 3)
+    posterior = concepts.log_posterior(schedule, x_t, times).exp()
+    for k, true in enumerate(OVERLAP):
+        inside = (weight[true] * log_p_m.exp()[:, true]).sum(1)
+        log_p = concepts.log_prob(schedule, x_t, times, torch.full((7,), k))
+        assert_close(log_p, (inside / weight[true].sum()).log(), rtol=0, atol=1e-11)
+        assert_close(posterior[:, k], inside / (weight * log_p_m.exp()).sum(1), rtol=0, atol=1e-11)
+    assert (posterior.sum(1) > 1.5).all()  # the last is true of everything, and others are, too
+    null = torch.full((7,), 4)
+    assert_close(
+        concepts.log_prob(schedule, x_t, times, null), mixture.log_prob(schedule, x_t, times)
+    )
+
+
+def test_a_concepts_noise_is_its_scaled_score(schedule, mixture):
+    """ADM Eq. 11 for labels that overlap, by autograd of the restricted density."""
+    concepts, *_, weight = overlapping(mixture)
+    for t in (1, 300, 1000):
+        components, sigma = (
+            by_distributions(mixture, schedule, t),
+            (1 - schedule.alpha_bar[t]) ** 0.5,
+        )
+        for k, true in enumerate([*OVERLAP, torch.ones(3, dtype=torch.bool)]):  # the last is ∅
+            x_t = normal((5, 2)).requires_grad_()
+            log_p_m = components.log_prob(x_t[:, None])[:, true] + weight[true].log()
+            (score,) = torch.autograd.grad(log_p_m.logsumexp(1).sum(), x_t)
+            eps = concepts.eps(schedule)(x_t.detach(), torch.full((5,), t), torch.full((5,), k))
+            assert_close(eps, -sigma * score, rtol=0, atol=1e-11)
+
+
+def test_a_class_is_a_concept_of_one_gaussian(schedule, mixture):
+    """The identity as concepts is what no concepts are, bit for bit; so is a permuted one."""
+    _, covariance, weight = overlapping(mixture)
+    order = torch.tensor([2, 0, 1])
+    named = GaussianMixture(mixture.mean, covariance, weight, torch.eye(3, dtype=torch.bool)[order])
+    plain = GaussianMixture(mixture.mean, covariance, weight)
+    x_t, t = normal((9, 2)), torch.tensor([1, 50, 1000]).repeat(3)
+    c = torch.arange(9) % 4  # 3 is ∅
+    theirs = torch.cat([order, torch.tensor([3])])[c]
+    assert torch.equal(named.eps(schedule)(x_t, t, c), plain.eps(schedule)(x_t, t, theirs))
+    assert torch.equal(
+        named.log_prob(schedule, x_t, t, c), plain.log_prob(schedule, x_t, t, theirs)
+    )
+    assert torch.equal(
+        named.log_posterior(schedule, x_t, t), plain.log_posterior(schedule, x_t, t)[:, order]
+    )
+    samples = [m.sample(50, torch.Generator().manual_seed(0)) for m in (named, plain)]
+    assert all(map(torch.equal, *samples))
+
+
+@pytest.mark.parametrize(
+    ("concepts", "error", "message"),
+    [
+        (torch.ones(2, 3), TypeError, "concepts must be a tensor of bools"),
+        ([[True, True, True]], TypeError, "concepts must be a tensor of bools"),
+        (torch.ones(3, 2, dtype=torch.bool), ValueError, r"concepts must be \(K, 3\)"),
+        (torch.ones(3, dtype=torch.bool), ValueError, r"concepts must be \(K, 3\)"),
+        (torch.ones(0, 3, dtype=torch.bool), ValueError, r"concepts must be \(K, 3\)"),
+        (torch.eye(4, dtype=torch.bool)[:, :3], ValueError, "3 is true of none"),
+    ],
+)
+def test_concepts_must_fit_the_gaussians(concepts, error, message):
+    """Types, shapes, and a concept that is true of nothing are refused by name."""
+    mean, variance = torch.zeros(3, 1), torch.ones(3)
+    with pytest.raises(error, match=message):
+        GaussianMixture(mean, variance, concepts=concepts)
