@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm import Predictor, Schedule
@@ -50,14 +51,18 @@ def classifier_mean_shift(log_prob: LogProb, scale: Scale) -> Predictor:
     return shift
 
 
-def class_log_prob(classifier: Callable[[Tensor, Tensor], Tensor], y: int | Tensor) -> LogProb:
+def class_log_prob(
+    classifier: Callable[[Tensor, Tensor], Tensor], y: int | Tensor, *, exclusive: bool = True
+) -> LogProb:
     """log p_φ(y|x_t) from a classifier's logits (B, K), for the two guidances above.
 
-    y: a class in 0..K−1 or one per image (B,).
+    y: a class in 0..K−1 or one per image (B,). Classes share a softmax; of concepts, which do not
+    exclude each other (exclusive=False), each logit is one of a sigmoid.
     """
 
     def log_prob(x_t: Tensor, t: Tensor) -> Tensor:
-        log_p = classifier(x_t, t).log_softmax(dim=1)  # (B, K)
+        logits = classifier(x_t, t)  # (B, K)
+        log_p = logits.log_softmax(dim=1) if exclusive else F.logsigmoid(logits)
         check_labels("y", y, log_p.shape[1] - 1)
         return log_p.gather(1, labels("y", y, x_t)[:, None]).squeeze(1)
 

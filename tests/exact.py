@@ -27,6 +27,11 @@ class World(NamedTuple):
     mean: tuple[tuple[float, float, float], ...]
     variance: tuple[float, ...]
     weight: tuple[float, ...]
+    concepts: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,))  # the Gaussians of each label
+
+    @property
+    def exclusive(self) -> bool:
+        return all(len(of) == 1 for of in self.concepts)
 
 
 WORLDS = {
@@ -41,13 +46,28 @@ WORLDS = {
 }
 
 
+# The first label has a half of the second in it, and the third is a part of the second.
+OVERLAPPING = World(
+    ((-0.4, -0.3, 0.1), (0.4, 0.1, -0.2), (0.0, 0.5, 0.3)),
+    (0.05, 0.04, 0.06),
+    (0.3, 0.5, 0.2),
+    ((0, 1), (1, 2), (2,)),
+)
+
+
 class Exact(nn.Module):
     """What ε_θ, p_φ and the judge have in common: the mixture and a parameter on a device."""
 
-    def __init__(self, mixture: GaussianMixture) -> None:
+    def __init__(self, mixture: GaussianMixture, exclusive: bool = True) -> None:
         super().__init__()
-        self.mixture, self.null_token, self.head = mixture, K, nn.Linear(1, 1)
+        self.exclusive, self.mixture, self.null_token = exclusive, mixture, K
+        self.head = nn.Linear(1, 1)
         self.architecture = {"channels": 3, "size": 1}
+
+    def log_odds(self, x: Tensor, t: Tensor | int) -> Tensor:
+        """Logits whose softmax the posterior is, or of concepts each one's sigmoid."""
+        log_p = self.mixture.log_posterior(SCHEDULE, x, t)
+        return log_p if self.exclusive else log_p - torch.log1p(-log_p.exp())
 
 
 class Eps(Exact):
@@ -57,7 +77,7 @@ class Eps(Exact):
 
 class Posterior(Exact):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.mixture.log_posterior(SCHEDULE, x, t)
+        return self.log_odds(x, t)
 
 
 class Judge(Exact):
@@ -67,7 +87,7 @@ class Judge(Exact):
         return x.double().flatten(1) / 2
 
     def logits(self, features: Tensor) -> Tensor:
-        return self.mixture.log_posterior(SCHEDULE, 2 * features.view(-1, 3, 1, 1), 0)
+        return self.log_odds(2 * features.view(-1, 3, 1, 1), 0)
 
 
 class InDouble(Models):
@@ -80,22 +100,25 @@ class InDouble(Models):
 def lab(world: World) -> Lab:
     """The lab of a world: 90 training and 80 test images that are other images, other shares."""
     mean = torch.tensor(world.mean, dtype=torch.float64).view(K, 3, 1, 1)
+    of = torch.tensor([[m in gaussians for m in range(3)] for gaussians in world.concepts])
     mixture = GaussianMixture(mean, torch.tensor(world.variance, dtype=torch.float64),
-                              torch.tensor(world.weight, dtype=torch.float64))  # fmt: skip
+                              torch.tensor(world.weight, dtype=torch.float64), of)  # fmt: skip
     generator = torch.Generator().manual_seed(1)
     x, c = mixture.sample(400, generator)
     train = torch.cat([torch.where(c == k)[0][:30] for k in range(K)])
     rest = [i for i in range(400) if i not in set(train.tolist())]
     grey = ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     held_out = rest[-80:]
-    data = Dataset(
-        "digits", grey[train], c[train], grey[held_out], c[held_out], ["a", "b", "c"]
-    )  # fmt: skip
+    labels = c if world.exclusive else of[:, c].T
+    data = Dataset("digits", grey[train], labels[train], grey[held_out], labels[held_out],
+                   ["a", "b", "c"])  # fmt: skip
     found = object.__new__(Lab)
     found.device, found.batch_size, found.precision = torch.device("cpu"), 7, "float32"
     found.dtype, found.dtype_name, found.fingerprint = None, "float32", "sha256:0"
-    found.models = InDouble(Eps(mixture), Posterior(mixture), SCHEDULE, data.classes, {})  # type: ignore[arg-type]
-    found.judge, found.data, found.K = Judge(mixture), data, K  # type: ignore[assignment]
+    info = {} if world.exclusive else {"concepts": True}
+    p_phi, judge = Posterior(mixture, world.exclusive), Judge(mixture, world.exclusive)
+    found.models = InDouble(Eps(mixture), p_phi, SCHEDULE, data.classes, info)  # type: ignore[arg-type]
+    found.judge, found.data, found.K = judge, data, K  # type: ignore[assignment]
     return found
 
 
@@ -103,7 +126,7 @@ def lab(world: World) -> Lab:
 
 
 def posterior(world: World, x: np.ndarray, t: int) -> np.ndarray:
-    """p_t(k|x) by Bayes' rule."""
+    """p_t(m|x) of each Gaussian by Bayes' rule."""
     a, density = ALPHA_BAR[t], []
     for m, v, weight in zip(world.mean, world.variance, world.weight, strict=True):
         of = a * v + 1 - a
@@ -113,17 +136,29 @@ def posterior(world: World, x: np.ndarray, t: int) -> np.ndarray:
 
 
 def eps(world: World, x: np.ndarray, t: int, c: int) -> np.ndarray:
-    """ε*(x, t, c), the mean over the posterior for ∅."""
+    """ε*(x, t, c): the mean over the posterior of a label's Gaussians, of all for ∅."""
     a = ALPHA_BAR[t]
     each = [math.sqrt(1 - a) * (x - math.sqrt(a) * np.array(m)) / (a * v + 1 - a)
             for m, v in zip(world.mean, world.variance, strict=True)]  # fmt: skip
-    if c < K:
-        return each[c]
-    return sum(p * e for p, e in zip(posterior(world, x, t), each, strict=True))
+    of = world.concepts[c] if c < K else range(3)
+    p = posterior(world, x, t)
+    return sum(p[m] * each[m] for m in of) / sum(p[m] for m in of)
+
+
+def seen(world: World, x: np.ndarray, t: int, c: int) -> float:
+    """p_t(c|x) of a label."""
+    return float(sum(posterior(world, x, t)[m] for m in world.concepts[c]))
 
 
 def judged(world: World, x: np.ndarray) -> int:
     return int(posterior(world, x, 0).argmax())
+
+
+def held_true(world: World, x: np.ndarray) -> list[bool]:
+    """Of each label: of classes the likeliest is, of concepts what is more likely than not."""
+    if world.exclusive:
+        return [judged(world, x) == k for k in range(K)]
+    return [seen(world, x, 0, k) > 0.5 for k in range(K)]
 
 
 def visited(S: int) -> list[int]:

@@ -91,6 +91,7 @@ def _fit_all(
     info = {"data": data.name, "levels": data.levels, "classes": data.classes}
     info |= {"schedule": schedule.info, "config": own}
     info |= {"pictures": data.pictures} if data.pictures else {}
+    info |= {} if data.exclusive else {"concepts": True}
 
     def picture(model: Any, step: int) -> None:
         path = run / "samples" / f"step-{step:06d}.png"

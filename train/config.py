@@ -21,7 +21,7 @@ class Config:
     """Everything that decides how a run goes. The defaults are those of the digits preset."""
 
     preset: str = flag("digits", "data set, and the settings that fit it",
-                       choices=("digits", "mnist", "cifar10", *LIKE))  # fmt: skip
+                       choices=("digits", "mnist", "cifar10", "scenes", *LIKE))  # fmt: skip
     out: str = flag("", "directory of the run (default: runs/PRESET, or runs/NAME of --data)")
     data_dir: str = flag("data", "where torchvision's data sets are, or are downloaded to")
     data: str = flag("", "your own pictures instead: a folder for each class", metavar="DIR")
@@ -90,6 +90,11 @@ PRESETS = {
         "cifar10", schedule="linear", width=64, multipliers=(1, 2, 2, 2), attention=(16,),
         steps=100_000, classifier_steps=10_000, judge_steps=20_000, judge_width=96, batch_size=128,
         lr=5e-4, warmup=1000, ema=0.9995, log_every=100, sample_every=5000,
+    ),
+    "scenes": Config(
+        "scenes", schedule="linear", width=16, multipliers=(1, 2, 2), blocks=1, attention=(7,),
+        dropout=0.0, steps=10_000, classifier_steps=4000, judge_steps=3000, batch_size=32,
+        ema=0.998, sample_every=2500,
     ),
 }  # fmt: skip
 

@@ -34,13 +34,18 @@ class Dataset:
 
     name: str
     images: Tensor  # (N, C, H, W) uint8
-    labels: Tensor  # (N,) int64 in 0..K-1
+    labels: Tensor  # (N,) int64 in 0..K-1; or (N, K) bool, the concepts that are true of each
     test_images: Tensor  # (M, C, H, W) uint8
-    test_labels: Tensor  # (M,)
+    test_labels: Tensor  # (M,) or (M, K)
     classes: list[str]  # K names
     levels: int = 256
     flip: bool = False  # mirror images at random: not for digits
     pictures: dict[str, Any] = field(default_factory=dict)  # of a folder: what finds them again
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether labels are classes, of which an image has one, and not concepts."""
+        return self.labels.ndim == 1
 
     def to(self, device: torch.device | str) -> "Dataset":
         names = ("images", "labels", "test_images", "test_labels")
@@ -55,7 +60,7 @@ class Dataset:
         return ((x.clamp(-1, 1) + 1) * ((self.levels - 1) / 2)).round().to(torch.uint8)
 
     def batch(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """n images drawn at random: (n, C, H, W) float32 in [-1, 1], and labels (n,)."""
+        """n images drawn at random: (n, C, H, W) float32 in [-1, 1], and their labels."""
         device = self.images.device
         i = torch.randint(len(self.images), (n,), generator=generator, device=device)
         x = self.scale(self.images[i])
@@ -72,8 +77,13 @@ def load_data(name: str, data_dir: str) -> Dataset:
     """
     if name == "digits":
         return _digits()
+    if name == "scenes":
+        from train.scenes import scenes
+
+        return scenes(load_data("mnist", data_dir))
     if name not in SETS:
-        raise ValueError(f"data set must be digits or one of {', '.join(SETS)}, got {name!r}")
+        names = ", ".join(SETS)
+        raise ValueError(f"data set must be digits, scenes or one of {names}, got {name!r}")
     return _torchvision(name, data_dir)
 
 

@@ -20,7 +20,9 @@ def unet_loss(schedule: Schedule, config: Config) -> Loss:
     """L_simple with labels dropped to ∅ (DDPM Eq. 14, CFG Alg. 1)."""
 
     def loss(model: UNet, x_0: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
-        c = drop_labels(c, config.p_uncond, null=model.null_token, generator=generator)
+        c = drop_labels(
+            one_concept(c, generator), config.p_uncond, null=model.null_token, generator=generator
+        )
         return simple_loss(schedule, lambda x_t, t: model(x_t, t, c), x_0, generator=generator)
 
     return loss
@@ -31,16 +33,36 @@ def classifier_loss(schedule: Schedule) -> Loss:
 
     def loss(model: nn.Module, x_0: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         device = x_0.device
-        t = torch.randint(1, schedule.T + 1, y.shape, generator=generator, device=device)
+        t = torch.randint(1, schedule.T + 1, y.shape[:1], generator=generator, device=device)
         noise = torch.randn(x_0.shape, generator=generator, device=device)
-        return F.cross_entropy(model(q_sample(schedule, x_0, t, noise), t).float(), y)
+        return negative_log_likelihood(model(q_sample(schedule, x_0, t, noise), t).float(), y)
 
     return loss
 
 
 def judge_loss(model: nn.Module, x_0: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
     """−log p(y|x_0) on clean images, each a little turned, scaled and shifted."""
-    return F.cross_entropy(model(jitter(x_0, generator)).float(), y)
+    return negative_log_likelihood(model(jitter(x_0, generator)).float(), y)
+
+
+def negative_log_likelihood(logits: Tensor, y: Tensor) -> Tensor:
+    """−log p(y), the mean over images: of classes (B,), or of concepts (B, K) bool.
+
+    Classes exclude each other and share a softmax; of concepts each has a sigmoid, and they add up.
+    """
+    if y.ndim == 1:
+        return F.cross_entropy(logits, y)
+    return F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype)) * y.shape[1]
+
+
+def one_concept(c: Tensor, generator: torch.Generator) -> Tensor:
+    """One label of each image, (B,) int64: of the concepts true of it (B, K), each as likely.
+
+    A prompt says a part of what is there. Of classes (B,) there is nothing to draw.
+    """
+    if c.ndim == 1:
+        return c
+    return torch.multinomial(c.float(), 1, generator=generator)[:, 0]
 
 
 def jitter(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ from train import ranks, report
 from train.config import Config
 from train.data import Dataset
 from train.directory import append_log
-from train.evaluate.judge import accuracy
+from train.judge import accuracy
 from unet import Judge, load
 from unet.device import autocast_dtype
 
@@ -38,7 +38,7 @@ def show(run: Path, config: Config, data: Dataset) -> None:
     if models.classifier is not None:
         over_t = report.classifier_accuracy(models.classifier, models.schedule, data)
         append_log(run / "log.jsonl", {"phase": "classifier", "accuracy over t": over_t})
-        report.accuracy_over_t(run / "accuracy.png", over_t, models.K)
+        report.accuracy_over_t(run / "accuracy.png", over_t, report.chance(data))
         report.every_guidance(run / "guidance.png", models, S)
         made += ["classifier.safetensors", "accuracy.png", "guidance.png"]
     made += ["judge.safetensors"] if config.judge_steps else []
@@ -47,8 +47,10 @@ def show(run: Path, config: Config, data: Dataset) -> None:
         judge, _ = load(run / "judge.safetensors")
         assert isinstance(judge, Judge)
         judge = judge.to(device)
-        right = accuracy(judge, x, c)
-        real = accuracy(judge, data.scale(data.test_images), data.test_labels)
+        right = accuracy(judge, x, c, exclusive=data.exclusive)
+        real = accuracy(
+            judge, data.scale(data.test_images), data.test_labels, exclusive=data.exclusive
+        )
         entry = {"phase": "judge", "w": 1.0, "class accuracy": right, "on real images": real}
         append_log(run / "log.jsonl", entry)
         print(

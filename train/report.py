@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -20,10 +21,11 @@ from guidance.app.guides import Guide
 from guidance.app.models import Models
 from guidance.app.pictures import Panel, save_gif, save_panels
 from train.data import Dataset
+from train.judge import held_true
 from unet import NoisyClassifier
 from unet.files import replacing
 
-ROWS = 10  # of a picture at most: of more classes the first ten are shown
+ROWS = 12  # of a picture at most: of more classes the first twelve are shown
 
 
 def samples(path: Path, models: Models, ws: tuple[float, ...], n: int, steps: int) -> None:
@@ -121,23 +123,34 @@ def classifier_accuracy(
 ) -> dict[int, float]:
     """Accuracy of p_φ(y|x_t, t) on held-out images at 21 values of t from 0 to T."""
     x_0, y = data.scale(data.test_images[:n]), data.test_labels[:n]
+    c = F.one_hot(y, len(data.classes)).bool() if data.exclusive else y  # (n, K)
     generator = torch.Generator(x_0.device).manual_seed(0)
     accuracy = {}
     for level in [0, *timesteps(schedule.T, min(20, schedule.T))[::-1]]:
-        t = torch.full_like(y, level)
+        t = torch.full((len(y),), level, device=y.device)
         noise = torch.randn(x_0.shape, generator=generator, device=x_0.device)
         x_t = q_sample(schedule, x_0, t, noise)
         batches = zip(torch.split(x_t, 100), torch.split(t, 100), strict=True)
         logits = torch.cat([classifier(*batch) for batch in batches])
-        accuracy[level] = float((logits.argmax(1) == y).float().mean())
+        true = held_true(logits, exclusive=data.exclusive)
+        right = true[c] if data.exclusive else true == c
+        accuracy[level] = float(right.float().mean())
     return accuracy
 
 
-def accuracy_over_t(path: Path, accuracy: dict[int, float], K: int) -> None:
+def chance(data: Dataset) -> float:
+    """The accuracy of whoever has not looked: 1/K, or of concepts what is true more often."""
+    if data.exclusive:
+        return 1 / len(data.classes)
+    share = data.labels.float().mean(0)  # (K,)
+    return float(torch.maximum(share, 1 - share).mean())
+
+
+def accuracy_over_t(path: Path, accuracy: dict[int, float], chance: float) -> None:
     """The noisy classifier's accuracy over t, beside chance."""
     with _axes(path, 1) as (ax,):
         ax.plot(list(accuracy), list(accuracy.values()), "o-", ms=3, label="$p_\\phi(y|x_t, t)$")
-        ax.axhline(1 / K, color="grey", ls=":", label="chance")
+        ax.axhline(chance, color="grey", ls=":", label="chance")
         ax.set(xlabel="$t$", ylabel="accuracy on held-out images", ylim=(0, 1.02))
         ax.grid(alpha=0.3)
         ax.legend()

@@ -20,6 +20,13 @@ P_RING = (0.5, 0.05, 0.5, 0.9, 0.5, 0.5, 0.5, 0.05, 0.9, 0.0)
 P_BOLD = 0.5  # of every digit
 P_USUAL = 0.9  # of the rings that are at their usual place
 USUAL, RARE = (4.0, 4.0), (23.0, 23.0)  # row and column of a ring's centre: the freest corners
+# What can be asked of a negative: p₊ is one of these digits, and p₋ this concept
+QUESTIONS = {
+    "ring strongly implied": ((3, 8), RING),
+    "ring half implied": ((0, 2, 4, 5, 6), RING),
+    "ring weakly implied": ((1, 7), RING),
+    "bold": (tuple(range(10)), BOLD),
+}
 RADIUS, HALF_WIDTH = 2.75, 0.75  # pixels
 
 

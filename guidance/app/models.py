@@ -27,6 +27,11 @@ class Models(NamedTuple):
         return self.unet.null_token
 
     @property
+    def exclusive(self) -> bool:
+        """Whether an image has one label only: classes, and not concepts."""
+        return not self.info.get("concepts", False)
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are, and what is drawn with them."""
         return next(self.unet.parameters()).device
@@ -52,7 +57,7 @@ class Models(NamedTuple):
         """log p_φ(y|x_t). ValueError where nobody has loaded p_φ."""
         if self.classifier is None:
             raise ValueError("this guidance needs a classifier, and models has none")
-        return class_log_prob(self.classifier, y)
+        return class_log_prob(self.classifier, y, exclusive=self.exclusive)
 
     def noise(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """x_T ~ N(0, I), (n, C, H, W); a CPU generator gives every device the same."""
@@ -131,7 +136,7 @@ def _classifier(directory: Path, info: dict[str, Any]) -> NoisyClassifier:
     classifier, other = load(path)
     if not isinstance(classifier, NoisyClassifier):
         raise ValueError(f"{path} holds a {type(classifier).__name__}, not a NoisyClassifier")
-    for key in ("schedule", "classes"):
+    for key in ("schedule", "classes", "concepts"):
         if other.get(key) != info.get(key):
             raise ValueError(
                 f"{path} was trained with another {key} than the U-Net: {other.get(key)} instead "

@@ -11,7 +11,7 @@ import pytest
 from commands import PARSERS
 from scipy.stats import binomtest
 
-from train.benchmark import growth, quality, works
+from train.benchmark import busy, growth, quality, works
 from train.config import PRESETS
 from train.evaluate.results import Results, markdown, read_rows
 from train.experiments import __main__ as experiments
@@ -119,7 +119,12 @@ def test_tables_are_what_the_csv_files_say(name):
 
 @pytest.mark.parametrize(
     ("name", "show"),
-    [("benchmark", works.table), ("growth", growth.table), ("quality", quality.table)],
+    [
+        ("benchmark", works.table),
+        ("growth", growth.table),
+        ("quality", quality.table),
+        ("busy", busy.table),
+    ],
 )
 def test_the_benchmarks_tables_are_their_csv_files(name, show):
     assert table(SPEED, name) == markdown(show(read_rows(ROOT / f"docs/results/{name}-cpu.csv")))

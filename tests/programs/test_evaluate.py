@@ -19,8 +19,8 @@ from guidance.app.models import load_models
 from train.data import load_data
 from train.evaluate import metrics
 from train.evaluate.__main__ import main
-from train.evaluate.judge import ask
 from train.evaluate.results import read_rows
+from train.judge import ask
 from unet import Judge, UNet, load, save
 
 TINY = {"size": 8, "width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,)}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from exact import (
+    OVERLAPPING,
     SCHEDULE,
     WORLDS,
     K,
@@ -18,10 +19,12 @@ from exact import (
     diversity,
     eps,
     frechet,
+    held_true,
     judged,
     lab,
     noise,
     posterior,
+    seen,
     states,
     visited,
 )
@@ -30,7 +33,7 @@ from ddpm import timesteps
 from train.evaluate import __main__ as evaluate
 from train.evaluate import lab as lab_module
 from train.evaluate.results import Results, read_rows
-from train.experiments import classifier, course, price_of_w, removal, samplers, timing
+from train.experiments import classifier, concepts, course, price_of_w, removal, samplers, timing
 from train.experiments import sweep as sweep_module
 
 S, W = 5, 2.0
@@ -189,20 +192,34 @@ def balance(classes, removed):
     return sum(math.log(1 / (K - 1) / shares[k]) / (K - 1) for k in range(K) if k != removed)
 
 
-@pytest.fixture(scope="module", params=WORLDS)
+QUESTION = {"overlap": ((0, 2), 1)}  # p₊ is one of two labels, in which p₋ is true in part
+ASKED = {f"{which}, overlap": ("overlap", "") for which in ("start", "early", "window")}
+
+
+@pytest.fixture(scope="module", params=[*WORLDS, "overlapping"])
 def timed(request):
     """Each group's rows and, image by image, what they count."""
-    world, n, seed = WORLDS[request.param], 36, 4
+    world, n, seed, found = (WORLDS | {"overlapping": OVERLAPPING})[request.param], 36, 4, {}
     of = lab(world)
-    found = {}
-    for group, (kind, _) in timing.GROUPS.items():
-        rows = timing.measure(of, group, seed, flags(n))
-        found[group] = rows, [image(world, kind, i, x_T) for i, x_T in enumerate(noise(n, seed))]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("QUESTIONS", QUESTION), ("OF_SCENES", ASKED), ("at_rare_place", rare)):
+            patch.setattr(timing, name, value)
+        for group, (kind, _) in timing.groups(of).items():
+            rows = timing.measure(of, group, seed, flags(n))
+            starts = enumerate(noise(n, seed))
+            found[group] = rows, [image(world, kind, i, x_T) for i, x_T in starts]
     return found
+
+
+def rare(x):
+    """Where few are: the half of space with a positive first channel."""
+    return x.reshape(len(x), -1)[:, 0] > 0.3
 
 
 def image(world, kind, i, x_T):
     """The world, p₊, p₋ and x_T of the i-th image."""
+    if kind == "overlap":
+        return world, (0, 2)[i % 2], 1, x_T
     if kind == "pair":  # every class with every other, in turn
         c = i % K
         return world, c, (c + 1 + i // K % (K - 1)) % K, x_T
@@ -210,45 +227,56 @@ def image(world, kind, i, x_T):
     return world, K, plain if kind == "present" else i % K, x_T
 
 
-@pytest.mark.parametrize("group", list(timing.GROUPS))
+@pytest.mark.parametrize("group", [*timing.GROUPS, *ASKED])
 def test_the_timing_is_known(group, timed):
+    if group not in timed:
+        assert (group in ASKED) == (set(timed) == set(timing.GROUPS))  # asked of the other worlds
+        return
     rows, images = timed[group]
-    starts = group.startswith("start")
-    steps = range(S + 1) if starts else [1, 2, 3, 5]
-    assert [row["step"] for row in rows] == list(steps)
+    which, (world, *_) = group.split(",")[0], images[0]
+    acts = {"start": [(k, S) for k in range(S + 1)], "early": [(0, k) for k in (1, 2, 3, 5)],
+            "window": [(0, S), (1, S // 2)]}[which]  # fmt: skip
+    assert [row["step"] for row in rows] == [b if which == "early" else a for a, b in acts]
     gains = losses = 0
-    for row in rows:
-        k = row["step"]
-        when = range(k, S) if starts else range(k)
-        was, now, positive, distances = [], [], [], []
-        for world, c, avoided, x_T in images:
+    whole = None
+    for row, (start, stop) in zip(rows, acts, strict=True):
+        was, now, positive, rarely, distances = [], [], [], [], []
+        for _, c, avoided, x_T in images:
             plain = states(guided(world, c, W * (c < K)), x_T, S)[-1]
-            x = states(guided(world, c, W, avoided, when), x_T, S)[-1]
-            before, after = judged(world, plain), judged(world, x)
-            was.append(before == avoided)
-            now.append(after == avoided)
-            positive.append(after == (before if c == K else c))
+            x = states(guided(world, c, W, avoided, range(start, stop)), x_T, S)[-1]
+            before, after = held_true(world, plain), held_true(world, x)
+            was.append(before[avoided])
+            now.append(after[avoided])
+            positive.append(after == before if c == K else after[c])
+            rarely.append(after[avoided] and not before[avoided] and x[0] > 0.3)
             distances.append(math.sqrt(((x - plain) ** 2).mean()))
         pairs = list(zip(was, now, strict=True))
-        assert row == close(
-            {
-                "step": k,
-                "negatives": sum(now),
-                "negatives_plain": sum(was),
-                "gained": pairs.count((False, True)),
-                "lost": pairs.count((True, False)),
-                "positives": sum(positive),
-                "distance": np.mean(distances),
-                "distance_sd": np.std(distances, ddof=1),
-            }
-        )
+        expected = {
+            "step": stop if which == "early" else start,
+            "negatives": sum(now),
+            "negatives_plain": sum(was),
+            "gained": pairs.count((False, True)),
+            "lost": pairs.count((True, False)),
+            "positives": sum(positive),
+            "distance": np.mean(distances),
+            "distance_sd": np.std(distances, ddof=1),
+        }
+        if group in ASKED:
+            whole = whole or distances
+            nearer = sum(a < b for a, b in zip(distances, whole, strict=True))
+            expected |= {"gained_rare": sum(rarely), "nearer": nearer}
+        if group in ASKED and which != "window":
+            expected["nearer"] = math.nan
+        assert row == pytest.approx(expected, rel=1e-6, abs=1e-7, nan_ok=True)
         gains, losses = gains + row["gained"], losses + row["lost"]
-    if "∅" in group or "present" in group:
+    if "∅" in group or "present" in group or group in ASKED:
         assert gains != losses  # swapped, they would show
 
 
-@pytest.mark.parametrize("group", ["pair", "present"])
-def test_the_course_is_known(group, world):
+@pytest.mark.parametrize("group", ["pair", "present", "overlap"])
+def test_the_course_is_known(group, world, monkeypatch):
+    monkeypatch.setattr(timing, "QUESTIONS", QUESTION)
+    world = OVERLAPPING if group == "overlap" else world
     of, n, seed = lab(world), 12, 6
     rows = course.measure(of, group, seed, flags(n))
     images = [image(world, group, i, x_T) for i, x_T in enumerate(noise(n, seed))]
@@ -268,14 +296,13 @@ def test_the_course_is_known(group, world):
             e_p, e_n, null = (eps(world, x, t, y) for y in (c, avoided, K))
             p, q = e_p - null, e_n - null
             size = [math.hypot(*v) if c < K or v is q else math.nan for v in (p, q)]
-            seen = posterior(world, x, t)
             for name, value in {
                 "norm_positive": size[0],
                 "norm_negative": size[1],
                 "ratio": size[1] / size[0],
                 "cosine": float(p @ q) / math.prod(size),
-                "p_positive": seen[c] if c < K else math.nan,
-                "p_negative": seen[avoided],
+                "p_positive": seen(world, x, t, c) if c < K else math.nan,
+                "p_negative": seen(world, x, t, avoided),
                 "projection": along[0],
                 "induced": along[0] - along[1],
             }.items():
@@ -293,6 +320,29 @@ def project(world, x, t, c, avoided):
     """|ε₊·ε₋| / ‖ε₋‖."""
     positive, negative = eps(world, x, t, c), eps(world, x, t, avoided)
     return abs(float(positive @ negative)) / math.hypot(*negative)
+
+
+@pytest.mark.parametrize("w", [0, 2])
+def test_the_concepts_are_known(w):
+    """What the judge holds true of the samples of each label, beside the real images' shares."""
+    world, n, seed = OVERLAPPING, 15, 3
+    of = lab(world)
+    rows = concepts.measure(of, concepts.guides(of)[w], seed, flags(n))
+    real, test = of.data.labels.tolist(), real_pixels(of.data.test_images)
+    assert [(r["given"], r["concept"]) for r in rows] == [(g, k) for g in "abc" for k in "abc"]
+    for row in rows:
+        given, k = "abc".index(row["given"]), "abc".index(row["concept"])
+        x = pictures(world, [guided(world, given, w)] * n, seed)
+        with_it = [true for true in real if true[given]]
+        right = [held_true(world, p)[k] == bool(true[k])
+                 for p, true in zip(test, of.data.test_labels.tolist(), strict=True)]  # fmt: skip
+        assert row["count"] == sum(held_true(world, p)[k] for p in x)
+        assert row["real"] == close(sum(true[k] for true in with_it) / len(with_it))
+        assert row["judge"] == close(np.mean(right))
+    counts = [row["count"] for row in rows]
+    assert len(set(counts)) > 3  # transposed, they would show
+    with pytest.raises(ValueError, match="must know concepts"):
+        concepts.guides(lab(WORLDS["even"]))
 
 
 @pytest.mark.parametrize("w", ["0", "1.5"])

@@ -7,7 +7,8 @@ import torch
 
 from train.config import PRESETS
 from train.data import load_data
-from train.evaluate.judge import accuracy, ask, classification_accuracy_score
+from train.evaluate.judge import classification_accuracy_score
+from train.judge import accuracy, ask
 from unet import Judge, load, save
 
 

@@ -16,7 +16,7 @@ from train.benchmark.clock import Row
 from train.benchmark.peers import our_unet
 from train.config import Config
 from train.data import Dataset
-from train.evaluate.judge import accuracy
+from train.judge import accuracy
 from train.loop import fit
 from train.objectives import unet_loss
 from unet import Judge, UNet

@@ -1,31 +1,18 @@
-"""Asking the judge, and training a fresh one on generated images."""
+"""The judge of a weights directory, and a fresh one that is trained on generated images."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from guidance.app.models import how_to_get
 from train.config import Config
 from train.data import Dataset
+from train.judge import accuracy
 from train.loop import Diverged, fit
 from train.objectives import judge_loss, new_judge
 from unet import Judge, load
-
-
-@torch.no_grad()
-def ask(judge: Judge, x: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
-    """The judge's features (n, F) and logits (n, K), float32, on the CPU. x: (n, C, H, W)."""
-    device = judge.head.weight.device
-    features = torch.cat([judge.features(part.to(device)) for part in torch.split(x, batch_size)])
-    return features.cpu(), judge.logits(features).cpu()
-
-
-def accuracy(judge: Judge, x: Tensor, c: Tensor) -> float:
-    """Share of the images x (n, C, H, W) in [-1, 1] that the judge takes for their class c (n,)."""
-    return float((ask(judge, x)[1].argmax(1) == c.cpu()).double().mean())
 
 
 def classification_accuracy_score(

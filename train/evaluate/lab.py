@@ -18,8 +18,9 @@ from train import ranks
 from train.config import for_pictures, preset
 from train.data import Dataset, load_data
 from train.evaluate import metrics
-from train.evaluate.judge import ask, classification_accuracy_score, load_judge
+from train.evaluate.judge import classification_accuracy_score, load_judge
 from train.folder import load_again
+from train.judge import ask, held_true
 from unet.device import autocast_dtype, compile_network, memory_format
 
 CAS_STEPS = 300  # batches of 64 that the fresh judge of a classification accuracy score sees
@@ -43,7 +44,13 @@ class Lab:
     """The networks and the real images of one weights directory."""
 
     def __init__(
-        self, flags: LabFlags, device: torch.device, *, batch_size: int, classifier: bool = False
+        self,
+        flags: LabFlags,
+        device: torch.device,
+        *,
+        batch_size: int,
+        classifier: bool = False,
+        concepts: bool = False,  # whether labels may overlap
     ) -> None:
         directory = home(flags.weights)
         self.device, self.batch_size, self.precision = device, batch_size, flags.precision
@@ -53,6 +60,10 @@ class Lab:
         compile_network(self.models.unet, flags.compile, device)
         if self.models.K < 2:
             raise ValueError(f"--weights {directory} knows one class: no judge can measure it")
+        if not (self.models.exclusive or concepts):
+            raise ValueError(f"--weights {directory} knows concepts, of which several can be true; "
+                             "`python -m train.experiments` timing, course and concepts take them, "
+                             "and this measures classes")  # fmt: skip
         self.judge = load_judge(directory, self.models.info).to(device)
         self.data = _real_images(self.models.info, flags)
         self.K = self.models.K
@@ -104,6 +115,10 @@ class Lab:
     def train_features(self) -> Tensor:
         """The judge's features of the real training images."""
         return ask(self.judge, self.data.scale(self.data.images))[0]
+
+    def held_true(self, x: Tensor) -> Tensor:
+        """What the judge holds true of each image, (n, K) bool. x: (n, C, H, W)."""
+        return held_true(ask(self.judge, x)[1], exclusive=self.models.exclusive)
 
     def judged(self, features: Tensor) -> Tensor:
         """The classes (n,) that the judge takes images with these features for."""

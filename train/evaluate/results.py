@@ -20,7 +20,8 @@ except ImportError as error:  # a ValueError, which the commands make one line o
 
 Row = dict[str, str | float | int]
 # Every other column holds numbers.
-TEXT = ("data", "weights", "dtype", "sampler", "method", "group", "run", "preset", "work", "name")
+TEXT = ("data", "weights", "dtype", "sampler", "method", "group", "run", "preset", "work", "name",
+        "given", "concept", "spin", "threads")  # fmt: skip
 
 
 class Results:

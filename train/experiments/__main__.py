@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "λ = p/(1−p)",
     "timing": "when the negative class takes effect: every start step, and early windows",
     "course": "what the negative class does inside the steps: norms, cosine, p_φ, D^(t)",
+    "concepts": "scenes: is each concept as likely among the samples as in the data",
     "samplers": "distance against the number of steps, ancestral and DDIM",
 }
 PAIRS = ("timing", "course")

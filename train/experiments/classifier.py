@@ -65,4 +65,6 @@ def plot(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-EXPERIMENT = Experiment(("method", "strength"), guides, measure, table, plot, classifier=True)
+EXPERIMENT = Experiment(
+    ("method", "strength"), lambda flags, lab: guides(flags), measure, table, plot, classifier=True
+)

@@ -13,6 +13,7 @@ from train.experiments.intervals import cells, over_images
 from train.experiments.plots import COLOURS, grid, line
 from train.experiments.sweep import Experiment
 from train.experiments.timing import make_case, run
+from train.scenes import QUESTIONS
 
 PULL = "‖ε%s − ε_∅‖"
 SEEN = "p_φ(c%s|x_t)"
@@ -47,6 +48,29 @@ CURVES = {  # panel: (group, run, column, label) of its lines
 }
 
 
+OF_SCENES = {  # of a digit p₊ a line for each question
+    title: tuple((question, which, column, question + more) for question in QUESTIONS)
+    for title, which, column, more in (
+        ("ratio " + PULL % "₋" + " / " + PULL % "₊", "plain", "ratio", ", run without p₋"),
+        ("cosine of ε₊ − ε_∅ and ε₋ − ε_∅", "plain", "cosine", ", run without p₋"),
+        ("p_φ(c₋|x_t), run without p₋", "plain", "p_negative", ""),
+        ("p_φ(c₋|x_t), run with p₋", "negative", "p_negative", ""),
+        ("pull of p₋: " + PULL % "₋", "plain", "norm_negative", ", run without p₋"),
+        ("inducing effect D^(t)", "negative", "induced", ""),
+    )
+}
+
+
+def kinds(lab: Lab) -> tuple[str, ...]:
+    """The cases that can be asked of these networks."""
+    return ("pair", "present") if lab.models.exclusive else tuple(QUESTIONS)
+
+
+def curves_of(rows: pd.DataFrame) -> dict[str, tuple[tuple[str, str, str, str], ...]]:
+    """The panels for what was measured."""
+    return CURVES if rows["group"].isin(["pair", "present"]).any() else OF_SCENES
+
+
 @torch.no_grad()
 def measure(lab: Lab, group: str, seed: int, flags: Any) -> list[Row]:
     """A row for each run, without the negative class and with it, and for each step."""
@@ -76,10 +100,8 @@ def predictions(lab: Lab, x: Tensor, t: Tensor, c: Tensor, negative: Tensor) -> 
     bfloat16's rounding, and the rounding of ε_∅, which both differences share, gives them a
     cosine of a half.
     """
-    K, classifier = lab.K, lab.models.classifier
-    assert classifier is not None
-    parts = [lab.models.unet(x, t, token) for token in (c, negative, torch.full_like(c, K))]
-    log_p = classifier(x, t).log_softmax(1)
+    K, models = lab.K, lab.models
+    parts = [models.unet(x, t, token) for token in (c, negative, torch.full_like(c, K))]
     eps_p, eps_n, eps_null = (part.float().flatten(1) for part in parts)  # (n, C·H·W)
     to_p, to_n = eps_p - eps_null, eps_n - eps_null
     values = {
@@ -87,8 +109,8 @@ def predictions(lab: Lab, x: Tensor, t: Tensor, c: Tensor, negative: Tensor) -> 
         "norm_positive": to_p.norm(dim=1),
         "ratio": to_n.norm(dim=1) / to_p.norm(dim=1),
         "cosine": torch.cosine_similarity(to_p, to_n),
-        "p_negative": log_p.gather(1, negative[:, None])[:, 0].exp(),
-        "p_positive": log_p.gather(1, c[:, None] % K)[:, 0].exp(),
+        "p_negative": models.log_prob(negative)(x, t).exp(),
+        "p_positive": models.log_prob(c % K)(x, t).exp(),
         "projection": (eps_p * eps_n).sum(1).abs() / eps_n.norm(dim=1),
     }
     for key in ("norm_positive", "ratio", "cosine", "p_positive"):  # ∅ has no class of its own
@@ -106,7 +128,7 @@ def curve(rows: pd.DataFrame, group: str, which: str, column: str) -> pd.DataFra
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Every fifth step of every curve in the plot."""
     lines = []
-    for title, curves in CURVES.items():
+    for title, curves in curves_of(rows).items():
         for *key, label in curves:
             values = cells(pd.concat({"x": curve(rows, *key)}, axis=1))["x"]
             steps = {f"step {k}": text for k, text in values.items() if k % 5 == 0}
@@ -116,8 +138,9 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def plot(rows: pd.DataFrame) -> Figure:
     """Each quantity over the steps."""
-    figure, axes = grid(len(CURVES), 3, (4.2, 3.1))
-    for ax, (title, curves) in zip(axes, CURVES.items(), strict=True):
+    panels = curves_of(rows)
+    figure, axes = grid(len(panels), 3, (4.2, 3.1))
+    for ax, (title, curves) in zip(axes, panels.items(), strict=True):
         for (*key, label), colour in zip(curves, COLOURS, strict=False):
             line(ax, curve(rows, *key), colour, _set(label), markersize=0)
         ax.set(xlabel="step", title=_set(title))
@@ -140,6 +163,6 @@ def _set(text: str) -> str:
 
 
 EXPERIMENT = Experiment(
-    ("group",), lambda flags: {group: group for group in ("pair", "present")}, measure, table,
-    plot, classifier=True,
+    ("group",), lambda flags, lab: {kind: kind for kind in kinds(lab)}, measure, table, plot,
+    classifier=True, concepts=True,
 )  # fmt: skip

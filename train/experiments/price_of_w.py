@@ -56,4 +56,4 @@ def plot(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-EXPERIMENT = Experiment(("w",), lambda flags: GUIDES, measure, table, plot)
+EXPERIMENT = Experiment(("w",), lambda flags, lab: GUIDES, measure, table, plot)

@@ -13,12 +13,12 @@ from ddpm import ddim
 from guidance.app.draw import window
 from guidance.app.guides import Guide, negative, none, posterior_negative
 from train.evaluate import metrics
-from train.evaluate.judge import ask
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
 from train.experiments.intervals import cells, student, wilson
 from train.experiments.plots import COLOURS, grid
 from train.experiments.sweep import Experiment
+from train.judge import ask
 
 Removal = Callable[[int, int], Guide]
 """removal(c₋, start) -> guide; start is the t after 40 % of the steps."""
@@ -131,4 +131,6 @@ def plot(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-EXPERIMENT = Experiment(("method", "lambda"), removals, measure, table, plot, classifier=True)
+EXPERIMENT = Experiment(
+    ("method", "lambda"), lambda flags, lab: removals(flags), measure, table, plot, classifier=True
+)

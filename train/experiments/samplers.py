@@ -70,4 +70,6 @@ def plot(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-EXPERIMENT = Experiment(("sampler", "S"), samplers, measure, table, plot, null=False)
+EXPERIMENT = Experiment(
+    ("sampler", "S"), lambda flags, lab: samplers(flags), measure, table, plot, null=False
+)

@@ -25,22 +25,26 @@ class Experiment:
     """One question: what is varied, how one setting is measured, how all are shown."""
 
     key: tuple[str, ...]  # the columns that name a setting
-    settings: Callable[[Any], Mapping[Any, Any]]  # flags -> {values of those columns: a guide, …}
+    settings: Callable[[Any, Lab], Mapping[Any, Any]]  # -> {values of those columns: a guide, …}
     measure: Callable[[Lab, Any, int, Any], list[Row]]  # (lab, the guide, seed, flags) -> rows
     table: Callable[[pd.DataFrame], pd.DataFrame]
     plot: Callable[[pd.DataFrame], Figure]
     classifier: bool = False  # whether it needs p_φ
     null: bool = True  # whether it needs ∅
+    concepts: bool = False  # whether labels may overlap
     rare: tuple[Any, ...] = ()  # settings with three times as many seeds: they count rare events
 
 
 def sweep(experiment: Experiment, flags: Any, results: Results) -> pd.DataFrame:
     """The rows of the sweep that flags ask for, once none of its jobs is missing."""
-    settings = experiment.settings(flags)  # which may refuse the flags, before anything is loaded
     results.expect([*COMMON, *experiment.key, "seed"])
     results.check_writable()
     device = choose_device(flags.device)
-    lab = Lab(flags, device, batch_size=flags.batch_size, classifier=experiment.classifier)
+    lab = Lab(
+        flags, device, batch_size=flags.batch_size, classifier=experiment.classifier,
+        concepts=experiment.concepts,
+    )  # fmt: skip
+    settings = experiment.settings(flags, lab)  # which may refuse the flags
     if flags.steps > lab.models.schedule.T:
         raise ValueError(f"--steps must be at most T = {lab.models.schedule.T}, got {flags.steps}")
     lab.models.trained(0, *[lab.K] * experiment.null)

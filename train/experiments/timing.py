@@ -5,6 +5,7 @@ adds none. So the run whose negative class starts at step k is the plain run up 
 goes on from there; the run that loses it at step k is the negative run up to its state k.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -15,13 +16,16 @@ from tqdm import tqdm
 
 from ddpm import Predictor, ddim, timesteps
 from guidance.app.guides import classifier_free, negative, none
-from train.evaluate.judge import ask
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
 from train.experiments.intervals import cells, holm, over_images, sign_test, wilson
 from train.experiments.plots import COLOURS, grid, line
 from train.experiments.sweep import Experiment
+from train.judge import ask
+from train.scenes import QUESTIONS, at_rare_place
 
+COUNTS = ("n", "negatives", "negatives_plain", "positives", "gained", "lost", "gained_rare",
+          "nearer")  # fmt: skip
 W = 2.0  # of both guidances; with p₊ = ∅ it is DNG's λ
 STOPS = (1, 2, 3, 5, 8, 12, 20)
 GROUPS = {  # which case each is about, and its title
@@ -30,6 +34,13 @@ GROUPS = {  # which case each is about, and its title
     "early, p₊ a class": ("pair", "early only; p₊ and p₋ two classes"),
     "early, p₊ = ∅": ("any", "early only; p₊ = ∅, p₋ any class"),
 }
+OF_SCENES = {  # p₊ is a digit, and p₋ may be true of it, too
+    f"{which}, {question}": (question, f"{title}; {question}")
+    for which, title in (
+        ("start", "starts late"), ("early", "early only"), ("window", "a sixth to a half"),
+    )
+    for question in QUESTIONS
+}  # fmt: skip
 
 
 class Case(NamedTuple):
@@ -44,20 +55,25 @@ class Case(NamedTuple):
 
 
 def make_case(lab: Lab, kind: str, n: int, S: int, seed: int) -> Case:
-    """kind: "pair" is every (p₊, p₋) in turn; "any" and "present" have p₊ = ∅.
+    """kind: "pair" is every (p₊, p₋) in turn; "any" and "present" have p₊ = ∅; or a question.
 
     ValueError unless n is a multiple of the number of pairs, so that each comes as often.
     """
     K = lab.K
-    if n % (K * (K - 1)):
-        raise ValueError(f"--n must be a multiple of the {K * (K - 1)} pairs of classes, got {n}")
     x_T = lab.models.noise(n, torch.Generator().manual_seed(seed))
     i, visited = torch.arange(n), timesteps(lab.models.schedule.T, S)
-    pair = kind == "pair"
-    c = i % K if pair else torch.full((n,), K)
-    avoided = (c + 1 + i // K % (K - 1)) % K if pair else i % K
+    if kind in QUESTIONS:
+        digits, concept = QUESTIONS[kind]
+        pairs, c, avoided = len(digits), torch.tensor(digits)[i % len(digits)], 0 * i + concept
+    elif kind == "pair":
+        pairs, c = K * (K - 1), i % K
+        avoided = (c + 1 + i // K % (K - 1)) % K
+    else:
+        pairs, c, avoided = K * (K - 1), torch.full((n,), K), i % K
+    if n % pairs:
+        raise ValueError(f"--n must be a multiple of the {pairs} pairs of p₊ and p₋, got {n}")
     labels = c.to(lab.device)
-    plain = (classifier_free(W) if pair else none())(lab.models, labels)
+    plain = (classifier_free(W) if c[0] < K else none())(lab.models, labels)
     states = run(lab, plain, x_T, visited)
     if kind == "present":
         avoided = ask(lab.judge, states[-1])[1].argmax(1)
@@ -72,49 +88,73 @@ def run(lab: Lab, predictor: Predictor, x: Tensor, visited: list[int]) -> list[T
         return [x, *(step.x for step in ddim(lab.models.schedule, predictor, x, visited))]
 
 
-def late(lab: Lab, case: Case, k: int) -> Tensor:
-    """The pictures where p₋ starts at step k."""
-    return run(lab, case.guided, case.states[k], case.visited[k:])[-1]
+def from_step(lab: Lab, case: Case, start: int) -> list[Tensor]:
+    """The states from step `start` on, where p₋ starts, of the run that keeps it."""
+    return run(lab, case.guided, case.states[start], case.visited[start:])
 
 
-def early(lab: Lab, case: Case, pushed: list[Tensor], k: int) -> Tensor:
-    """The pictures where p₋ is gone from step k on; pushed: the states of the run that keeps it."""
-    return run(lab, case.plain, pushed[k], case.visited[k:])[-1]
+def until_step(lab: Lab, case: Case, pushed: list[Tensor], stop: int) -> Tensor:
+    """The pictures where p₋ is gone from step `stop` on; pushed: states of a run that keeps it."""
+    state = pushed[stop - 1 - len(case.visited)]  # the last is that of step S
+    return run(lab, case.plain, state, case.visited[stop:])[-1]
+
+
+def groups(lab: Lab) -> dict[str, tuple[str, str]]:
+    """The cases that can be asked of these networks, and their titles."""
+    return GROUPS if lab.models.exclusive else OF_SCENES
+
+
+def windows(which: str, S: int) -> dict[int, list[int]]:
+    """The windows in which p₋ acts: start step -> stop steps, S being never."""
+    if which == "window":  # NegPrompt's, steps 5 to 15 of 30, beside the whole run
+        return {0: [S], max(1, S // 6): [S // 2]}
+    return {k: [S] for k in range(S + 1)} if which == "start" else {0: [k for k in STOPS if k <= S]}
 
 
 def measure(lab: Lab, group: str, seed: int, flags: Any) -> list[Row]:
     """One row for each start step 0 … S, or for each stop step of an early window."""
-    S = flags.steps
-    case = make_case(lab, GROUPS[group][0], flags.n, S, seed)
-    before = ask(lab.judge, case.states[-1])[1].argmax(1)
-    starts = group.startswith("start")
-    pushed = [] if starts else run(lab, case.guided, case.states[0], case.visited)
-    steps = range(S + 1) if starts else [k for k in STOPS if k <= S]
-    rows: list[Row] = []
-    for k in tqdm(steps, unit="step", leave=False, disable=None):
-        x = late(lab, case, k) if starts else early(lab, case, pushed, k)
-        after = ask(lab.judge, x)[1].argmax(1)
-        distance = (x - case.states[-1]).square().mean(dim=(1, 2, 3)).sqrt().cpu()  # (n,)
-        was, now = before == case.negative, after == case.negative
-        rows.append(
-            {
-                "step": k,
+    S, which = flags.steps, group.split(",")[0]
+    case = make_case(lab, groups(lab)[group][0], flags.n, S, seed)
+    plain, rows, whole = case.states[-1], [], None
+    before = lab.held_true(plain)  # (n, K)
+    was = _says(before, case.negative)
+    for start, stops in tqdm(windows(which, S).items(), unit="start", leave=False, disable=None):
+        pushed = from_step(lab, case, start)
+        for stop in stops:
+            x = until_step(lab, case, pushed, stop)
+            after = lab.held_true(x)
+            now = _says(after, case.negative)
+            same = (after == before).all(1)
+            kept = torch.where(case.c < lab.K, _says(after, case.c % lab.K), same)
+            distance = (x - plain).square().mean(dim=(1, 2, 3)).sqrt().cpu()  # (n,)
+            row: Row = {
+                "step": start if which != "early" else stop,
                 "negatives": int(now.sum()),
                 "negatives_plain": int(was.sum()),
                 "gained": int((now & ~was).sum()),
                 "lost": int((was & ~now).sum()),
-                "positives": int((after == torch.where(case.c < lab.K, case.c, before)).sum()),
+                "positives": int(kept.sum()),
                 "distance": float(distance.mean()),
                 "distance_sd": float(distance.std()),
             }
-        )
+            if not lab.models.exclusive:
+                rare = now & ~was & at_rare_place(x).cpu()
+                whole = distance if whole is None else whole  # the first window's
+                nearer = int((distance < whole).sum()) if which == "window" else math.nan
+                row |= {"gained_rare": int(rare.sum()), "nearer": nearer}
+            rows.append(row)
     return rows
+
+
+def _says(true: Tensor, c: Tensor) -> Tensor:
+    """Of (n, K) answers those to the labels c (n,)."""
+    return true.gather(1, c[:, None])[:, 0]
 
 
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """By group and step: shares of the images of all seeds, the mean distance, pooled counts."""
     groups = rows.groupby(["group", "step"], sort=False)
-    total = groups[["n", "negatives", "negatives_plain", "positives", "gained", "lost"]].sum()
+    total = groups[[column for column in COUNTS if column in rows]].sum()
     shares = ("negatives", "negatives_plain", "positives")
     found = {column: wilson(total[column], total["n"]) for column in shares}
     return pd.concat({**found, "distance": over_images(groups, "distance"), "sum": total}, axis=1)
@@ -123,7 +163,8 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Every fifth start step and every stop step; for early windows, a test that p₋ is gained.
 
-    The p-values are of one window each; Holm's hold for all windows of the group together.
+    nearer: to the plain picture than with p₋ in every step. The p-values are of one window each;
+    Holm's hold for all windows of the group together.
     """
     summary = over_seeds(rows)
     columns = {
@@ -139,15 +180,24 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     corrected = p_values.groupby(lines["group"]).transform(holm)
     for column, values in {"p-value": p_values, "Holm's": corrected}.items():
         lines[column] = values.map("{:.2g}".format).astype(object).reindex(lines.index).fillna("")
-    return lines[stops | (lines["step"] % 5 == 0)].astype(str)
+    for column, text in {"gained_rare": "gained at the rare place", "nearer": "nearer"}.items():
+        if column in rows:
+            known = rows.groupby(["group", "step"], sort=False)[column].count().to_numpy() > 0
+            counts = summary["sum", column].to_numpy()
+            lines[text] = [f"{v:.0f}" if k else "" for v, k in zip(counts, known, strict=True)]
+    windows = lines["group"].str.startswith("window")
+    return lines[stops | windows | (lines["step"] % 5 == 0)].astype(str)
 
 
 def plot(rows: pd.DataFrame) -> Figure:
     """Rates and distance over the start step; rates over the stop step of early windows."""
-    figure, axes = grid(4, 2, (4.4, 3.1))
     summary = over_seeds(rows)
-    for ax, (group, (kind, title)) in zip(axes, GROUPS.items(), strict=True):
-        if group not in summary.index:
+    found = set(summary.index.unique(0))
+    shown = GROUPS if found & GROUPS.keys() else OF_SCENES
+    panels = {k: v for k, v in shown.items() if k.split(",")[0] != "window"}
+    figure, axes = grid(len(panels), len(panels) // 2, (4.4, 3.1))
+    for ax, (group, (kind, title)) in zip(axes, panels.items(), strict=True):
+        if group not in found:
             continue
         values = summary.loc[group]
         curves = {"negatives": "judged as p₋", "positives": "judged as p₊"}
@@ -171,6 +221,6 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 
 EXPERIMENT = Experiment(
-    ("group",), lambda flags: {group: group for group in GROUPS}, measure, table, plot,
-    rare=("early, p₊ = ∅",),
+    ("group",), lambda flags, lab: {group: group for group in groups(lab)}, measure, table, plot,
+    concepts=True, rare=("early, p₊ = ∅", *(group for group in OF_SCENES if "early" in group)),
 )  # fmt: skip
