@@ -117,7 +117,9 @@ def how_to_get(name: str, directory: Path, info: Mapping[str, Any]) -> str:
     if not (directory / "config.json").is_file():
         if "pictures" in info:
             return "`python -m train --data DIR` makes one, in runs/NAME of the folder"
-        preset = info.get("data") if info.get("data") in ("mnist", "cifar10") else "digits"
+        preset = (
+            info.get("data") if info.get("data") in ("mnist", "scenes", "cifar10") else "digits"
+        )
         return f"`python -m train --preset {preset}` makes one, in runs/{preset}"
     config, steps, more = info.get("config"), info.get("steps"), ""
     if isinstance(config, dict) and config.get(f"{name}_steps") == 0:

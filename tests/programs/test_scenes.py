@@ -2,13 +2,21 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from guidance import class_log_prob, drop_labels
+from guidance.__main__ import main as guidance_main
+from guidance.app.models import load_models
+from train import data as train_data
 from train import scenes
+from train.__main__ import main as train_main
 from train.data import Dataset
+from train.evaluate.__main__ import main as evaluate_main
+from train.evaluate.results import read_rows
+from train.experiments.__main__ import main as experiments_main
 from train.judge import accuracy, held_true
 from train.objectives import negative_log_likelihood, one_concept, unet_loss
 from train.scenes import BOLD, P_BOLD, P_RING, P_USUAL, RARE, RING, USUAL
@@ -178,3 +186,70 @@ def test_the_judge_may_hold_several_true():
     assert accuracy(judge, x, c, exclusive=False) == 0.5  # of the first
     labels = torch.tensor([[True, False, False], [False, False, True]])
     assert accuracy(judge, x, labels, exclusive=False) == pytest.approx(4 / 6)
+
+
+@pytest.fixture(scope="module")
+def run(mnist, tmp_path_factory):
+    """The smallest run of the preset, on blots in the place of MNIST."""
+    run = tmp_path_factory.mktemp("scenes") / "run"
+    flags = {"steps": 2, "classifier-steps": 1, "judge-steps": 1, "judge-width": 4, "width": 8,
+             "batch-size": 4, "T": 20, "schedule": "cosine", "sampling-steps": 2, "threads": 1,
+             "device": "cpu", "out": run}  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_data, "_torchvision", lambda name, data_dir: mnist)
+        said = [f"--{name}={value}" for name, value in flags.items()]
+        assert train_main(["--preset", "scenes", *said]) == 0
+    return run
+
+
+def test_a_run_on_scenes_knows_its_concepts(run):
+    """The files say that labels overlap; ε_θ has twelve rows and ∅'s; p_φ is of sigmoids."""
+    models = load_models(run, classifier=True)
+    assert models.classes == scenes.CONCEPTS and models.K == 12 and not models.exclusive
+    x, t = models.noise(2, torch.Generator().manual_seed(0)), torch.tensor([3, 4])
+    logits = models.classifier(x, t).double()
+    expected = [-math.log(1 + math.exp(-v)) for v in logits[:, RING].tolist()]
+    assert_close(models.log_prob(RING)(x, t).double(), torch.tensor(expected).double())
+
+
+def test_concepts_are_asked_for_by_name(run, tmp_path, capsys):
+    """`--class 3 --negative ring` is p₊ = 3 and p₋ = 10; an unknown name lists those there are."""
+    flags = ["--weights", str(run), "--n", "1", "--steps", "2", "--device", "cpu"]
+    said = ["--class", "3", "--start-step", "0,2", "--out", str(tmp_path / "x.png")]
+    for name, folder in (("ring", "a"), ("10", "b")):
+        where = ["--negative", name, "--save", str(tmp_path / folder)]
+        assert guidance_main(["negative", *flags, *said, *where]) == 0
+    a, b = (np.load(tmp_path / folder / "samples.npz") for folder in "ab")
+    assert np.array_equal(a["arr_0"], b["arr_0"]) and a["arr_0"].std() > 0
+    capsys.readouterr()
+    assert guidance_main(["negative", *flags, *said, "--negative", "glasses"]) == 2
+    error = capsys.readouterr().err
+    assert "glasses" in error and "0, 1, 2" in error and "ring, bold" in error
+
+
+def test_what_measures_classes_refuses_concepts(run, mnist, monkeypatch, capsys):
+    """One line, that names what does take them."""
+    monkeypatch.setattr(train_data, "_torchvision", lambda name, data_dir: mnist)
+    weights = ["--weights", str(run), "--device", "cpu"]
+    for main, flags in ((evaluate_main, []), (experiments_main, ["price-of-w"])):
+        assert main([*flags, *weights, "--n", "12"]) == 2
+        error = capsys.readouterr().err
+        assert "knows concepts" in error and "timing" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["timing", "course", "concepts"])
+def test_experiments_take_concepts(name, run, mnist, tmp_path, monkeypatch, capsys):
+    """The command to its end: every question has its rows, and the table is shown again alike."""
+    monkeypatch.setattr(train_data, "_torchvision", lambda name, data_dir: mnist)
+    out = ["--out", str(tmp_path)]
+    flags = ["--n", "10", "--seeds", "1", "--steps", "2", "--device", "cpu", "--compile", "off"]
+    assert experiments_main([name, "--weights", str(run), *out, *flags]) == 0
+    said = capsys.readouterr().out
+    rows = read_rows(tmp_path / f"{name}.csv")
+    if name == "concepts":
+        assert set(rows["given"]) == set(rows["concept"]) == set(scenes.CONCEPTS)
+    else:
+        questions = {group.split(", ")[-1] for group in rows["group"]}
+        assert questions == set(scenes.QUESTIONS)
+    assert experiments_main([name, *out, "--plot"]) == 0
+    assert capsys.readouterr().out == said and (tmp_path / f"{name}.png").stat().st_size > 10_000

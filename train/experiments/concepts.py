@@ -56,38 +56,41 @@ def shares(rows: pd.DataFrame) -> pd.DataFrame:
     groups = rows.groupby(["w", "given", "concept"], sort=False)
     total = groups[["count", "n"]].sum()
     share = wilson(total["count"], total["n"])
-    return pd.concat({"share": share}, axis=1).join(groups[["real", "judge"]].first())
+    return pd.concat({"share": share, "data": groups[["real", "judge"]].first()}, axis=1)
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """A line for each w and p₊: its own share, and those of each concept that is no digit."""
-    summary = shares(rows)
-    lines = cells(summary[["share"]])["share"]
-    found = []
-    for (w, given), part in summary.groupby(level=["w", "given"], sort=False):
-        line: dict[str, Any] = {"w": f"{w:g}", "p₊": given, "judged p₊": lines[w, given, given]}
-        for concept in part.index.unique("concept"):
-            if not str(concept).isdigit() and concept != given:
-                real = summary.loc[(w, given, concept), ("real", "")]
-                line[str(concept)] = f"{lines[w, given, concept]}; data {real:.3f}"
+    summary, others = shares(rows), [k for k in rows["concept"].unique() if not k.isdigit()]
+    texts, found = cells(summary[["share"]])["share"], []
+    for w, given in summary.index.droplevel("concept").unique():
+        line = {"w": f"{w:g}", "p₊": given, "judged p₊": texts[w, given, given]}
+        for concept in (k for k in others if k != given):
+            real = summary.loc[(w, given, concept), ("data", "real")]
+            line[concept] = f"{texts[w, given, concept]}; data {real:.3f}"
         found.append(line)
+    right = rows.groupby("concept")["judge"].first()  # of real test images
+    digits = right[[k for k in right.index if k not in others]]
+    last = {"p₊": "the judge is right", "judged p₊": f"{digits.min():.4f}–{digits.max():.4f}"}
+    found.append(last | {concept: f"{right[concept]:.4f}" for concept in others})
     return pd.DataFrame(found).fillna("")
 
 
 def plot(rows: pd.DataFrame) -> Figure:
     """Each concept's share given a digit against the data's."""
     summary = shares(rows)
-    figure, axes = grid(summary.index.unique("w").size, 2, (3.6, 3.4))
-    for ax, w in zip(axes, summary.index.unique("w"), strict=True):
+    ws, given = summary.index.unique("w"), summary.index.unique("given")
+    digits = [g for g in given if g.isdigit()]
+    figure, axes = grid(len(ws), 2, (3.8, 3.5))
+    for ax, w in zip(axes, ws, strict=True):
         ax.plot([0, 1], [0, 1], color="0.6", lw=0.8)
-        for concept, colour in zip(("ring", "bold"), COLOURS, strict=False):
-            digits = [g for g in summary.index.unique("given") if str(g).isdigit()]
+        for concept, colour in zip((k for k in given if k not in digits), COLOURS, strict=False):
             part = summary.loc[[(w, g, concept) for g in digits]]
-            mean, real = part["share", "mean"], part["real"]
-            ends = [mean - part["share", "low"], part["share", "high"] - mean]
-            ax.errorbar(real, mean, ends, fmt="o", ms=3, color=colour, label=concept)
-            for g, x, y in zip(digits, real, mean, strict=True):
-                ax.annotate(str(g), (x, y), (4, -2), textcoords="offset points", fontsize=6)
+            real, mean = part["data", "real"], part["share", "mean"]
+            ends = [abs(mean - part["share", end]) for end in ("low", "high")]
+            ax.errorbar(real, mean, ends, fmt="o", markersize=3, color=colour, label=concept)
+            for g, *at in zip(digits, real, mean, strict=True):
+                ax.annotate(g, at, (4, -2), textcoords="offset points", fontsize=6)
         ax.set(xlabel="share in the data, given the digit", ylabel="share of the samples",
                title=f"w = {w:g}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))  # fmt: skip
         ax.legend(fontsize=7)

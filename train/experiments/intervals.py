@@ -15,7 +15,11 @@ from scipy.stats import t as student_t
 from train.data import SETS
 
 Z = norm.ppf(0.975)  # 1.96
-TEST_IMAGES = {"digits": 360, **dict.fromkeys(SETS, 10_000)}  # of one's own pictures unknown
+# Held out; of one's own pictures unknown
+TEST_IMAGES = {
+    "digits": 360,
+    **dict.fromkeys(("scenes", *SETS), 10_000),
+}
 
 
 def summarise(rows: pd.DataFrame, by: list[str], columns: Iterable[str]) -> pd.DataFrame:
