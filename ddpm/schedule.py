@@ -26,10 +26,15 @@ class Schedule:
             raise ValueError(
                 f"beta must be a non-empty list of numbers in (0, 1), got {beta!s:.80}"
             )
-        self.T = len(beta)
-        self.beta = torch.cat([beta.new_zeros(1), beta])  # (T+1,)
-        self.alpha = 1 - self.beta  # (T+1,)
-        self.alpha_bar = self.alpha.cumprod(0)  # (T+1,)
+        self._fill(beta, 1 - beta, (1 - beta).cumprod(0))
+        self.info = {"name": "table", "beta": beta.tolist()} if info is None else info
+
+    def _fill(self, beta: Tensor, alpha: Tensor, alpha_bar: Tensor) -> None:
+        """The tables, from their entries 1 … T."""
+        self.T, one = len(beta), beta.new_ones(1)
+        self.beta = torch.cat([0 * one, beta])  # (T+1,)
+        self.alpha = torch.cat([one, alpha])  # (T+1,)
+        self.alpha_bar = torch.cat([one, alpha_bar])  # (T+1,)
         if not (self.alpha_bar[1] < 1 and self.alpha_bar[-1] > 1e-70):  # its root is a float32 > 0
             raise ValueError(
                 "beta must not be so near to 0 or 1 that ᾱ rounds to 1 or 0, got ᾱ_1 = "
@@ -38,7 +43,25 @@ class Schedule:
         previous = self.alpha_bar.roll(1)  # ᾱ_{t−1}; entry 0 is never used
         self.posterior_variance = (1 - previous) / (1 - self.alpha_bar) * self.beta  # (T+1,)
         self.posterior_variance[0] = 0.0  # 0/0: nothing is before clean data
-        self.info = {"name": "table", "beta": beta.tolist()} if info is None else info
+
+    @staticmethod
+    def from_alpha_bar(alpha_bar: Tensor | Sequence[float]) -> "Schedule":
+        """The schedule of ᾱ_1 … ᾱ_T, which stay as they are: α_t = ᾱ_t/ᾱ_{t−1}, β_t = 1 − α_t.
+
+        The product of 1 − β_t is not ᾱ_t again: of a small α_t, 1 − β_t has lost most digits.
+        ValueError unless they fall from below 1 and stay above 0.
+        """
+        alpha_bar = float64("alpha_bar", alpha_bar)  # (T,)
+        one = alpha_bar.new_ones(1)
+        if alpha_bar.ndim != 1 or not (torch.cat([one, alpha_bar, 0 * one]).diff() < 0).all():
+            raise ValueError(
+                f"alpha_bar must fall from below 1 and stay above 0, got {alpha_bar!s:.80}"
+            )
+        alpha = alpha_bar / torch.cat([one, alpha_bar])[:-1]  # (T,)
+        beta = (1 - alpha).clamp(max=1 - 1e-15)  # it rounds to 1 after very long schedules
+        schedule = Schedule(beta, {"name": "alpha_bar", "alpha_bar": alpha_bar.tolist()})
+        schedule._fill(beta, alpha, alpha_bar)
+        return schedule
 
     @staticmethod
     def from_info(info: dict[str, Any]) -> "Schedule":
@@ -47,6 +70,7 @@ class Schedule:
             "linear": linear_schedule,
             "cosine": cosine_schedule,
             "table": Schedule,
+            "alpha_bar": Schedule.from_alpha_bar,
         }
         name = info.get("name") if isinstance(info, dict) else info
         if not isinstance(name, str) or name not in makers:
@@ -70,13 +94,11 @@ class Schedule:
     def subsequence(self, steps: Sequence[int]) -> "Schedule":
         """The schedule of a sampler that visits only the t in steps (strictly decreasing).
 
-        Its entry i is the i-th smallest visited t, τ_i: ᾱ_i = ᾱ_{τ_i} and
+        Its entry i is the i-th smallest visited t, τ_i: ᾱ_i = ᾱ_{τ_i}, bit for bit, and
         β_i = 1 − ᾱ_{τ_i}/ᾱ_{τ_{i−1}}. So a formula in ᾱ and β holds unchanged for strides (DDIM
         Sec. 4.2; CFG Eq. 2 is this β_i in log-SNR).
         """
-        alpha_bar = self.alpha_bar[[0, *reversed(steps)]]  # (S+1,)
-        beta = 1 - alpha_bar[1:] / alpha_bar[:-1]
-        return Schedule(beta.clamp(max=1 - 1e-15))  # 1 − ᾱ rounds to 1 after very long schedules
+        return Schedule.from_alpha_bar(self.alpha_bar[[*reversed(steps)]])
 
 
 @checked

@@ -1,6 +1,7 @@
 """Runs so small that they cost nothing, and what several tests ask of them."""
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -34,6 +35,13 @@ def losses(run: Path) -> list[tuple[object, object, object]]:
 
 def files(run: Path) -> set[str]:
     return {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+
+
+def rate(n: int, steps: int, lr: float, warmup: int = 2) -> float:
+    """The learning rate of the n-th step: a linear warm-up, then the cosine of SGDR's Eq. 5."""
+    if n <= warmup:
+        return lr * n / warmup
+    return lr * (1 + math.cos(math.pi * (n - 1 - warmup) / (steps - warmup))) / 2
 
 
 class Line(nn.Module):

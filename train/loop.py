@@ -65,6 +65,7 @@ def fit(
     begin, pace = time.perf_counter(), Pace(training.step)
     with _bar(name, training, steps, hidden=run is None) as bar, _Signals(run is not None) as asked:
         while training.step < steps:
+            lr = training.optimizer.param_groups[0]["lr"]  # of this step: after it, of the next
             training.update(loss, data)
             bar.update(config.batch_size)
 
@@ -85,9 +86,9 @@ def fit(
                 bar.write(f"{ADVICE}{go_on(config, '--threads', 'auto')}", file=sys.stderr)
             if last or step % config.log_every == 0:
                 if run is not None and ranks.rank() == 0:
-                    lr, seconds = training.scheduler.get_last_lr()[0], time.perf_counter() - begin
                     line = {"phase": name, "step": step, "loss": mean, "lr": lr}
-                    append_log(run / "log.jsonl", {**line, "seconds": round(seconds, 2)})
+                    line["seconds"] = round(time.perf_counter() - begin, 2)
+                    append_log(run / "log.jsonl", line)
                 training.clear_loss()
             if pause and state is not None:
                 save_state(state, training)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm import Schedule, q_sample, simple_loss
+from ddpm.forward import noise_like
 from guidance import drop_labels
 from train.config import Config
 from train.data import Dataset
@@ -32,17 +33,16 @@ def classifier_loss(schedule: Schedule) -> Loss:
     """−log p_φ(y|x_t, t), t ~ U{1, …, T}: on the noised images that it will judge. ADM Sec. 4.3."""
 
     def loss(model: nn.Module, x_0: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        device = x_0.device
-        t = torch.randint(1, schedule.T + 1, y.shape[:1], generator=generator, device=device)
-        noise = torch.randn(x_0.shape, generator=generator, device=device)
-        return negative_log_likelihood(model(q_sample(schedule, x_0, t, noise), t).float(), y)
+        t = torch.randint(1, schedule.T + 1, y.shape[:1], generator=generator, device=x_0.device)
+        noise = noise_like(x_0, generator)
+        return negative_log_likelihood(model(q_sample(schedule, x_0, t, noise), t), y)
 
     return loss
 
 
 def judge_loss(model: nn.Module, x_0: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
     """−log p(y|x_0) on clean images, each a little turned, scaled and shifted."""
-    return negative_log_likelihood(model(jitter(x_0, generator)).float(), y)
+    return negative_log_likelihood(model(jitter(x_0, generator)), y)
 
 
 def negative_log_likelihood(logits: Tensor, y: Tensor) -> Tensor:
@@ -70,7 +70,8 @@ def jitter(x: Tensor, generator: torch.Generator) -> Tensor:
 
     x: (B, C, H, W). The border's pixels go on where the image ends. Returns (B, C, H, W).
     """
-    u = 2 * torch.rand(4, len(x), generator=generator, device=x.device) - 1  # in [-1, 1)
+    u = torch.rand(4, len(x), generator=generator, device=x.device, dtype=x.dtype)
+    u = 2 * u - 1  # in [-1, 1)
     angle, scale = torch.pi / 18 * u[0], 1 + 0.1 * u[1]
     cos, sin, shift = scale * angle.cos(), scale * angle.sin(), u[2:] / 7
     rows = (torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1))

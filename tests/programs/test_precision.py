@@ -137,3 +137,5 @@ def test_the_gradient_of_the_parts_is_that_of_the_batch(parts):
 def test_parts_are_equal(tmp_path, capsys):
     assert main(["--accumulate", "3", "--out", str(tmp_path / "r")]) == 2
     assert "--batch-size must be divisible by --accumulate 3, got 64" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="divisible by --accumulate 3, got 4"):
+        scaled(batch_size=4, accumulate=3)

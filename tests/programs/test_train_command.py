@@ -1,19 +1,23 @@
 """`python -m train` as a user types it: what it writes and says, resumed and refused."""
 
 import dataclasses
+import json
 import re
 import shutil
 import signal
+from statistics import mean
 
 import pytest
 import torch
-from helpers import at_call, ctrl_c, files, log, losses, train
+from helpers import FLAGS, at_call, ctrl_c, files, log, losses, rate, train
 from safetensors.torch import load_file
 
+from ddpm import cosine_schedule
 from train.__main__ import main
 from train.config import PRESETS, Config, from_flags, parser
 from train.data import load_data
-from train.objectives import unet_loss
+from train.objectives import new_networks, phases, unet_loss
+from train.training import Training
 from unet import load
 from unet.device import choose_device
 
@@ -57,10 +61,36 @@ def test_a_run_leaves_everything_behind(finished):
     assert next(iter(accuracy)) == "0" and list(accuracy)[-1] == "60"
 
 
-def test_both_the_averaged_and_the_raw_weights_are_kept(finished):
-    averaged, raw = (load_file(finished / f"unet{x}.safetensors") for x in ("", "-raw"))
-    assert averaged.keys() == raw.keys()
-    assert any(not torch.equal(averaged[k], raw[k]) for k in raw)
+def test_a_run_is_its_steps_and_nothing_else(finished):
+    """Taken again one by one, from the seed: files and states bit for bit, and the log."""
+    config = Config(**json.loads((finished / "config.json").read_text()))
+    for name, value in zip(FLAGS[::2], FLAGS[1::2], strict=True):
+        assert str(getattr(config, name[2:].replace("-", "_"))) == value
+    data, schedule = load_data("digits", ""), cosine_schedule(60)
+    networks = new_networks(config, data)
+    for name, network, loss, steps in phases(*networks, config, data, schedule):
+        training = Training(network, config, torch.device("cpu"), steps)
+        values = [float(training.update(loss, data)) for _ in range(steps)]
+
+        averaged, raw = training.averaged.state_dict(), training.model.state_dict()
+        assert not same(averaged, raw)
+        state = torch.load(finished / f"{name}.state", weights_only=True)
+        assert same(state["averaged"], averaged) and same(state["model"], raw)
+        assert same(load_file(finished / f"{name}.safetensors"), averaged)
+        if name == "unet":
+            assert same(load_file(finished / "unet-raw.safetensors"), raw)
+
+        before = 0
+        for entry in [e for e in log(finished) if e["phase"] == name and "loss" in e]:
+            step = entry["step"]
+            assert entry["loss"] == pytest.approx(mean(values[before:step]), rel=1e-6)
+            assert entry["lr"] == pytest.approx(rate(step, steps, 2e-3), rel=1e-12)
+            before = step
+        assert before == steps
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in two)
 
 
 def test_the_number_is_printed_as_promised(finished, tmp_path, capsys):

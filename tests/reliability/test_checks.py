@@ -125,6 +125,10 @@ def test_a_schedules_info_survives_json(schedule):
     assert torch.equal(again.beta, schedule.beta)
     own = Schedule(torch.tensor([0.1, 0.2, 0.7]))
     assert torch.equal(Schedule.from_info(json.loads(json.dumps(own.info))).beta, own.beta)
+    sub = schedule.subsequence([1000, 20])
+    again = Schedule.from_info(json.loads(json.dumps(sub.info)))
+    for table in ("beta", "alpha", "alpha_bar", "posterior_variance"):
+        assert torch.equal(getattr(again, table), getattr(sub, table))
 
 
 def test_tables_are_float64_on_the_cpu_whatever_they_are_made_from():
@@ -156,6 +160,11 @@ def test_tables_are_float64_on_the_cpu_whatever_they_are_made_from():
         (lambda: Schedule(torch.tensor([0.0, 0.1])), "beta"),
         (lambda: Schedule(torch.tensor([])), "beta"),
         (lambda: Schedule(torch.tensor([[0.1]])), "beta"),
+        (lambda: Schedule.from_alpha_bar(0.5), "alpha_bar"),
+        (lambda: Schedule.from_alpha_bar([]), "beta"),
+        (lambda: Schedule.from_alpha_bar([0.5, -0.1, 0.05]), "alpha_bar"),
+        (lambda: Schedule.from_alpha_bar([0.5, float("nan")]), "alpha_bar"),
+        (lambda: linear_schedule().subsequence([3, 7]), "alpha_bar"),
         (lambda: Schedule.from_info({}), r"info\['name'\]"),
         (lambda: Schedule.from_info({"name": "sine"}), r"info\['name'\]"),
     ],

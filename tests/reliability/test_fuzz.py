@@ -287,6 +287,10 @@ def target(call, **arguments):
 IMAGE, TIME, NOISE = ("images", X), ("times", T), ("images", 0.5 * X)
 TARGETS = {
     "Schedule": target(lambda beta: ddpm.Schedule(beta).alpha_bar, beta=("numbers", [0.1, 0.2])),
+    "Schedule.from_alpha_bar": target(
+        lambda alpha_bar: ddpm.Schedule.from_alpha_bar(alpha_bar).posterior_variance,
+        alpha_bar=("numbers", [0.9, 0.5]),
+    ),
     "Schedule.from_info": target(
         schedule_of, name=("name", "cosine"), T=("count", 10), s=("real", 0.008)
     ),

@@ -203,6 +203,8 @@ SCHEDULES = [
     {"name": "table", "beta": [0.1, float("nan")]},
     {"name": "table", "beta": [1e-17] * 3},  # ᾱ would be 1
     {"name": "table", "beta": [0.9999] * 1000},  # ᾱ would be 0
+    *({"name": "alpha_bar", "alpha_bar": alpha_bar} for alpha_bar in WRONG),
+    {"name": "alpha_bar", "alpha_bar": [0.9, -0.5, 0.1]},
     {"name": "cosine", "T": 10, "q": 1},
 ]
 
