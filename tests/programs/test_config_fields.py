@@ -36,6 +36,7 @@ PICTURES = {k: v for k, v in BASE.items() if k not in ("preset", "data_dir")} | 
 }  # fmt: skip
 
 EVERY = "unet classifier judge"
+PICTURED = "progress samples reverse_process every_guidance"
 
 
 def of(networks, things):
@@ -52,7 +53,7 @@ TABLE = {
     "device": ("auto", {"device"}),
     "threads": (2, {"threads"}),
     # the judge's images are turned by matrix products, which autocast rounds as well
-    "precision": ("bfloat16", of(EVERY, "gradient raw average") | {"judge input", "drawn"}),
+    "precision": ("bfloat16", of(EVERY, "gradient raw average") | {"judge input", "judged drawn"}),
     "compile": ("on", of(EVERY, "compile")),
     "init": ("trained", of("unet", "start gradient raw average")),
     "seed": (1, BATCHES | of(EVERY, "start")),
@@ -79,8 +80,8 @@ TABLE = {
     "grad_clip": (0.02, of(EVERY, "gradient raw average")),
     "ema": (0.05, of(EVERY, "average")),
     "log_every": (2, {"logged"}),
-    "sample_every": (1, {"saved", "drawn"}),
-    "sampling_steps": (2, {"drawn"}),
+    "sample_every": (1, {"saved", "progress drawn"}),
+    "sampling_steps": (2, of(f"{PICTURED} judged", "drawn")),
     "data": ("zoo", BATCHES - {"unet labels"} | {"data"}),
     "size": (16, BATCHES | NETWORK | of(EVERY, "shape") | {"data"}),
     "grey": (True, BATCHES | of(EVERY, "shape start") | {"data"}),
@@ -177,11 +178,11 @@ def observed(place, flags):
     def saved(path, training):
         seen["saved"].append((path.name, training.step))
 
-    def picture(path, *given):
-        seen["drawn"].append((path.name, given[-1]))  # and its number of sampling steps
+    def picture(name, path, *given):
+        seen[f"{name} drawn"].append((path.name, given[-1]))  # and its number of sampling steps
 
     def samples(models, guide, c, seed, *, sampler, dtype, only):
-        seen["drawn"].append((sampler.keywords, dtype))
+        seen["judged drawn"].append((sampler.keywords, dtype))
         return models.noise(len(c), torch.Generator().manual_seed(0))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -193,8 +194,8 @@ def observed(place, flags):
         patch.setattr("train.loop.Training", watched(seen))
         patch.setattr("train.training.compile_network", compiled)
         patch.setattr("train.loop.save_state", saved)
-        for name in ("progress", "samples", "reverse_process", "every_guidance"):
-            patch.setattr(f"train.report.{name}", picture)  # most of the time goes into these
+        for name in PICTURED.split():  # which take most of the time
+            patch.setattr(f"train.report.{name}", functools.partial(picture, name))
         for name in ("loss_curves", "classifier_accuracy", "accuracy_over_t"):
             patch.setattr(f"train.report.{name}", lambda *_: None)
         patch.setattr("train.outcome.draw", samples)
