@@ -133,6 +133,8 @@ def _launcher() -> str:
     """How this command was started, up to -m."""
     if ranks.world() == 1:
         return "python"
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
-    machines = f"--nnodes={ranks.world() // here} " if ranks.world() > here else ""
+    here, machines = int(os.environ["LOCAL_WORLD_SIZE"]), ""
+    if ranks.world() > here:  # they meet at rank 0's, by torchrun's own port
+        meet = f"--rdzv-backend=c10d --rdzv-endpoint={os.environ['MASTER_ADDR']}:29500"
+        machines = f"--nnodes={ranks.world() // here} {meet} "
     return f"torchrun {machines}--nproc-per-node={here}"

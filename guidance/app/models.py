@@ -11,6 +11,9 @@ from ddpm import Schedule
 from guidance.classifier import LogProb, class_log_prob
 from unet import NoisyClassifier, UNet, load
 
+# Of `python -m train`, which nothing here imports.
+PRESETS = ("digits", "mnist", "fashion-mnist", "kmnist", "scenes", "cifar10", "cifar100")
+
 
 class Models(NamedTuple):
     """What sampling needs; `classifier` is None where nobody asked for it."""
@@ -117,9 +120,7 @@ def how_to_get(name: str, directory: Path, info: Mapping[str, Any]) -> str:
     if not (directory / "config.json").is_file():
         if "pictures" in info:
             return "`python -m train --data DIR` makes one, in runs/NAME of the folder"
-        preset = (
-            info.get("data") if info.get("data") in ("mnist", "scenes", "cifar10") else "digits"
-        )
+        preset = info.get("data") if info.get("data") in PRESETS else "digits"
         return f"`python -m train --preset {preset}` makes one, in runs/{preset}"
     config, steps, more = info.get("config"), info.get("steps"), ""
     if isinstance(config, dict) and config.get(f"{name}_steps") == 0:

@@ -1,5 +1,6 @@
 """`python -m train.evaluate`: numbers of trained weights, as the library gives them."""
 
+import functools
 import re
 import shutil
 from functools import partial
@@ -9,6 +10,8 @@ import pytest
 import torch
 from forked import start
 from PIL import Image
+from scipy.linalg import sqrtm
+from scipy.spatial.distance import cdist, pdist
 from scipy.stats import t as student_t
 
 from ddpm import ancestral, cosine_schedule, ddim, variational_bound
@@ -26,6 +29,13 @@ from unet import Judge, UNet, load, save
 TINY = {"size": 8, "width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,)}
 
 
+@functools.cache
+def digits():
+    """The data set, its training and its test images in [-1, 1]."""
+    data = load_data("digits", "")
+    return data, data.scale(data.images), data.scale(data.test_images)
+
+
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "w"
@@ -36,8 +46,25 @@ def weights(tmp_path):
     info = {"schedule": cosine_schedule(20).info, "data": "digits"}
     info["classes"] = [str(k) for k in range(10)]
     save(path / "unet.safetensors", model, info)
-    save(path / "judge.safetensors", Judge(size=8, width=4), info)
+    save(path / "judge.safetensors", fitted_judge(), info)
     return path
+
+
+def fitted_judge():
+    """One that tells classes apart without training: a head by least squares."""
+    torch.manual_seed(0)
+    judge, (data, images, _) = Judge(size=8, width=4).eval(), digits()
+    with torch.no_grad():
+        judge.norms[-1].weight /= judge.features(images).std()  # features of the order of 1
+        features = torch.cat([judge.features(images), torch.ones(len(images), 1)], dim=1)
+        head = torch.linalg.lstsq(features, torch.eye(10)[data.labels]).solution  # (F + 1, K)
+        judge.head.weight.copy_(10 * head[:-1].T)
+        judge.head.bias.copy_(10 * head[-1])
+    return judge
+
+
+def stream(seed, draw, *size):
+    return draw(*size, generator=torch.Generator().manual_seed(seed))
 
 
 def evaluate(weights, *flags):
@@ -46,39 +73,101 @@ def evaluate(weights, *flags):
     return main([*common, "--steps", "5", "--precision", "float32", *flags])
 
 
-def test_the_numbers_are_the_librarys(weights, capsys):
-    assert evaluate(weights, "--seed", "3", "--w", "0.5") == 0
-    c = torch.arange(10).repeat_interleave(4)
-    models, generator = load_models(weights), torch.Generator().manual_seed(3)
-    eps = classifier_free_guidance(models.unet, c, 0.5, null=10)
-    x_T = torch.randn(40, 1, 8, 8, generator=generator)
-    x = [step.x for step in ddim(models.schedule, eps, x_T, 5)][-1]
-    judge, _ = load(weights / "judge.safetensors")
-    data = load_data("digits", "")
-    real, _ = ask(judge, data.scale(data.test_images))
-    features, logits = ask(judge, x)
-    places = torch.randperm(360, generator=torch.Generator().manual_seed(3))[:40]
-    precision, recall = metrics.precision_recall(real[places], features)
-    said = ask(judge, data.scale(data.test_images))[1].argmax(1)
-    expected = {
-        "class_accuracy": float((logits.argmax(1) == c).double().mean()),
-        "inception_score": metrics.inception_score(logits),
-        "frechet": metrics.frechet_distance(real, features),
-        "diversity": metrics.diversity(features, c),
-        "precision": precision,
-        "recall": recall,
-        "class_accuracy_real": float((said == data.test_labels).double().mean()),
+def measured(judge, x, c, real):
+    """Every number of a row from its definition, in float64: samples x of the classes c, and of
+    real images the features of all, and of those that precision and recall look at."""
+    with torch.no_grad():
+        features = judge.features(x)
+        logits = judge.logits(features).double()
+    features, (real, near) = features.double().numpy(), real
+    said, p = logits.argmax(1), logits.softmax(1)
+    (m, A), (n, B) = ((f.mean(0), np.cov(f.T)) for f in (real, features))
+
+    def covered(points, centres):
+        """Kynkäänniemi et al. 2019, Eq. 1: balls out to the third neighbour."""
+        radii = np.sort(cdist(centres, centres))[:, 3]  # the nearest is the centre itself
+        return (cdist(points, centres) <= radii).any(1).mean()
+
+    return {
+        "class_accuracy": float((said == c).double().mean()),
+        "inception_score": float((p * (p / p.mean(0)).log()).sum(1).mean().exp()),
+        "frechet": np.square(m - n).sum() + np.trace(A + B - 2 * sqrtm(A @ B).real),
+        "precision": covered(features, near),
+        "recall": covered(near, features),
+        "diversity": np.mean([pdist(features[c == k]).mean() for k in range(10)]),
     }
-    (row,) = read_rows(weights.parent / "results.csv").to_dict("records")
+
+
+def test_every_number_from_the_samples_by_its_definition(weights, capsys):
+    """Of the samples whose bytes --save writes; real ones are the test images, or for what as many
+    real ones get, training images beside them. Any other way round gives other numbers."""
+    place, seed, each = weights.parent / "saved", 3, 7
+    data, training, testing = digits()
+    flags = ["--n", f"{10 * each}", "--seed", f"{seed}", "--w", "0.5", "--save", str(place)]
+    assert evaluate(weights, *flags) == 0
     out = capsys.readouterr().out
+    (row,), printed = read_rows(weights.parent / "results.csv").to_dict("records"), {}
+    for key, name in metrics.NAMES.items():
+        for columns in re.findall(rf"^{re.escape(name)} +(\S+) *(\S*)$", out, re.MULTILINE):
+            values = zip((key, f"{key}_real"), columns, strict=True)
+            printed |= {column: float(value) for column, value in values if value}
+    unet, _ = load(weights / "unet.safetensors")
+    judge, _ = load(weights / "judge.safetensors")
+    c, x_T = torch.arange(10).repeat_interleave(each), stream(seed, torch.randn, 70, 1, 8, 8)
+
+    def drawn(c, w):
+        eps = classifier_free_guidance(unet, c, w, null=10)
+        return [step.x for step in ddim(cosine_schedule(20), eps, x_T, 5)][-1]
+
+    x = drawn(c, 0.5)
+    with np.load(place / "samples.npz") as saved:
+        grey = ((x.clamp(-1, 1) + 1) * 127.5).round()[:, 0]
+        assert np.array_equal(saved["arr_0"][..., 0], grey)
+        assert saved["labels"].tolist() == c.tolist()
+
+    def beside(images):
+        """Real images as a reference: all of them, and 70 at random."""
+        with torch.no_grad():
+            features = judge.features(images).double().numpy()
+        return features, features[stream(seed, torch.randperm, len(images))[:70]]
+
+    test, train = beside(testing), beside(training)
+    order = stream(seed, torch.randperm, len(training))  # of which the first of each class
+    chosen = torch.cat([order[data.labels[order] == k][:each] for k in range(10)])
+    with torch.no_grad():
+        right = judge(testing).argmax(1) == data.test_labels
+        right_in_training = judge(training).argmax(1) == data.labels
+    by_definition = measured(judge, x, c, test)
+    real = measured(judge, training[chosen], c, test)
+    companions = ("frechet", "precision", "recall", "diversity")
+    expected = by_definition | {f"{name}_real": real[name] for name in companions}
+    expected["class_accuracy_real"] = float(right.double().mean())
     for key, value in expected.items():
-        assert row[key] == pytest.approx(value, rel=1e-4)
-        assert f"{value:.4f}" in out
+        assert row[key] == pytest.approx(value, rel=1e-4), key
+        assert printed[key] == pytest.approx(value, abs=1e-4), key
     assert {k: row[k] for k in ("data", "w", "sampler", "steps", "n", "seed")} == {
-        "data": "digits", "w": 0.5, "sampler": "ddim", "steps": 5, "n": 40, "seed": 3,
+        "data": "digits", "w": 0.5, "sampler": "ddim", "steps": 5, "n": 70, "seed": 3,
     }  # fmt: skip
     assert re.fullmatch("sha256:[0-9a-f]{12}", row["weights"])
     assert "FID" not in out and "classification accuracy score" not in out
+
+    def others(numbers, names):
+        """None of these numbers is the row's."""
+        alike = {k for k in names if numbers[k] == pytest.approx(expected[k], rel=0.005)}
+        assert not alike, (alike, numbers, expected)
+
+    against = ("frechet", "precision", "recall")
+    others(measured(judge, x, c, train), against)
+    swapped = {"precision": row["recall"], "recall": row["precision"]}
+    others(swapped, swapped)
+    from_test = torch.cat([torch.where(data.test_labels == k)[0][:each] for k in range(10)])
+    floors = measured(judge, testing[from_test], c, test)
+    others({f"{name}_real": floors[name] for name in companions}, [f"{n}_real" for n in companions])
+    seen_before = float(right_in_training.double().mean())
+    others({"class_accuracy_real": seen_before}, ["class_accuracy_real"])
+    others(measured(judge, x, c.roll(each), test), ["class_accuracy"])
+    for wrong in (drawn(c, 0.0), drawn(c, 1.5), drawn((c + 1) % 10, 0.5)):
+        others(measured(judge, wrong, c, test), ["class_accuracy", "frechet", "inception_score"])
 
 
 def test_each_call_adds_a_line(weights, capsys, monkeypatch):

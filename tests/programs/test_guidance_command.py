@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,13 +13,13 @@ from torch.testing import assert_close
 
 import guidance
 from ddpm import ancestral, cosine_schedule, ddim, linear_schedule
-from guidance import classifier_mean_shift
 from guidance.__main__ import main
 from guidance.app import guides
 from guidance.app.draw import draw, window
 from guidance.app.flags import run
 from guidance.app.models import load_models
 from guidance.app.pictures import save_gif
+from train.config import Config
 from unet import NoisyClassifier, UNet, save
 
 INFO = {"schedule": linear_schedule(100).info, "data": "digits", "classes": ["ant", "bee", "cat"]}
@@ -131,58 +131,6 @@ def test_the_stop_step_reaches_the_guidance(weights):
         x = final(weights, negative(stop_step=stop), DDIM)
         assert torch.equal(x, free) == (same is free)
         assert torch.equal(x, always) == (same is always)
-
-
-def sheet(path, rows, n=4):
-    """The samples that a picture shows, as numbers: (R, n, 8, 8) in 0..255, from the GIF's end."""
-    with Image.open(path) as gif:
-        gif.seek(gif.n_frames - 1)
-        scale = gif.height // (rows * 9 + 1)
-        pixels = torch.from_numpy(np.array(gif.convert("L")))
-    pixels = pixels[scale // 2 :: scale, scale // 2 :: scale]
-    return torch.stack([
-        torch.stack([pixels[9 * r + 1 : 9 * r + 9, 9 * k + 1 : 9 * k + 9] for k in range(n)])
-        for r in range(rows)
-    ])  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("kind", "flags", "guide", "c", "sampler"),
-    [
-        ("none", [], guides.none(), 1, DDIM),
-        ("none", ["--eta", "0.7"], guides.none(), 1, NOISY),
-        ("none", ["--sampler", "ancestral"], guides.none(), 1, ANCESTRAL),
-        ("none", ["--sampler", "ancestral", "--variance", "beta"], guides.none(), 1,
-         partial(ancestral, steps=S, variance="beta")),
-        ("classifier-free", ["--w", "3"], guides.classifier_free(3.0), 1, DDIM),
-        ("classifier-free", ["--w", "3", "--start-step", "2", "--stop-step", "5"],
-         guides.classifier_free(3.0, **interval(2, 5)), 1, DDIM),
-        ("classifier", ["--scale", "2"], guides.classifier(2.0), 1, DDIM),
-        ("classifier", ["--scale", "2", "--conditional"],
-         guides.classifier(2.0, conditional=True), 1, DDIM),
-        ("negative", ["--negative", "cat", "--w", "1.5"], guides.negative(2, 1.5), 3, DDIM),
-        ("negative", ["--negative", "cat", "--start-step", "2", "--stop-step", "4", "--class", "0"],
-         negative(start_step=2, stop_step=4), 0, DDIM),
-    ],
-)  # fmt: skip
-def test_the_picture_shows_what_the_guide_draws(weights, tmp_path, kind, flags, guide, c, sampler):
-    """The other road: `draw` with the guide; an 8-bit picture agrees to half a grey level."""
-    flags = [*flags, "--class", "bee"] if kind != "negative" else flags
-    assert guided(kind, weights, tmp_path / "p.png", *flags, "--gif", "--seed", "5") == 0
-    x = final(weights, guide, sampler, c=c, seed=5).clamp(-1, 1)[:, 0]
-    shown = sheet(tmp_path / "p.gif", 1)[0].float()
-    assert (shown - 127.5 * (x + 1)).abs().max() <= 1.01
-
-
-def test_the_mean_shift_is_the_samplers(weights, tmp_path):
-    flags = ["--mean-shift", "--sampler", "ancestral", "--class", "bee", "--scale", "2"]
-    assert guided("classifier", weights, tmp_path / "p.png", *flags, "--gif") == 0
-    models = load_models(weights, classifier=True)
-    sampler = partial(ANCESTRAL, shift=classifier_mean_shift(models.log_prob(1), 2.0))
-    x = final(weights, lambda models, c: models.unet, sampler).clamp(-1, 1)[:, 0]
-    assert (sheet(tmp_path / "p.gif", 1)[0] - 127.5 * (x + 1)).abs().max() <= 1.01
-    by_eq_14 = final(weights, guides.classifier(2.0), ANCESTRAL)
-    assert not torch.equal(by_eq_14.clamp(-1, 1)[:, 0], x)
 
 
 def test_models_are_where_and_what_was_asked_for(weights):
@@ -323,7 +271,12 @@ def test_a_directory_without_what_is_needed(weights, tmp_path, capsys):
     assert "holds a NoisyClassifier, not a UNet" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("data", "preset"), [("mnist", "mnist"), (None, "digits")])
+PRESETS = next(f for f in fields(Config) if f.name == "preset").metadata["choices"]
+
+
+@pytest.mark.parametrize(
+    ("data", "preset"), [*zip(PRESETS, PRESETS, strict=True), (None, "digits"), ("x; y", "digits")]
+)
 def test_a_missing_classifier_is_named_with_the_preset_that_trains_it(tmp_path, data, preset):
     info = {key: value for key, value in {**INFO, "data": data}.items() if value is not None}
     save(tmp_path / "unet.safetensors", perturbed(UNet), info)

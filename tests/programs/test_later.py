@@ -1,20 +1,30 @@
 """What a run is worth that was stopped, and what a finished one can get later."""
 
+import ast
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from commands import PARSERS
 from helpers import at_call, ctrl_c, log, rate, train
+from PIL import Image
 from safetensors.torch import load_file
+from torch.distributed.run import get_args_parser as torchrun
 
 from guidance.__main__ import main as guidance
 from train.__main__ import main
+from train.config import Config, from_flags, parser
+from train.directory import go_on
 from train.evaluate.__main__ import main as evaluate
+from train.folder import load_folder
 from train.init import start_from
 from train.objectives import unet_loss
 from unet import UNet, load, save
+
+ROOT = Path(__file__).parents[2]
 
 
 def resume(run, *flags):
@@ -193,3 +203,71 @@ def test_the_advice_about_the_schedule(tmp_path, capsys):
     flags += ["--classifier-steps", "0", "--judge-steps", "0"]
     assert train(*flags, "--schedule", "cosine") == 0
     assert train(*flags, "--T", "1000", "--overwrite") == 0
+
+
+def test_the_advice_of_a_run_that_has_diverged(tmp_path, capsys):
+    flags = ("--out", tmp_path / "r", "--steps", 3, "--classifier-steps", 0, "--judge-steps", 0)
+    assert train(*flags, "--lr", 1e30) == 1
+    said = capsys.readouterr().err
+    assert said.strip().endswith("A new run with a smaller --lr or --precision float32 may help")
+    assert train(*flags, "--lr", 1e-3, "--precision", "float32", "--overwrite") == 0
+
+
+def test_a_folder_for_one_of_the_parts_is_a_data_set(tmp_path, capsys):
+    """What "name one, such as" names can be read."""
+    for name in ("train/a/0.png", "train/b/0.png", "val/a/0.png"):
+        (tmp_path / "pets" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "pets" / name)
+    flags = ["--out", str(tmp_path / "r"), "--size", "8"]
+    assert main(["--data", str(tmp_path / "pets"), *flags]) == 2
+    (named,) = re.findall(r"such as (\S+),", capsys.readouterr().err)
+    given = parser().parse_args(["--data", named, *flags])
+    assert load_folder(from_flags(vars(given))).classes == ["a"]
+
+
+def test_going_on_with_a_run_of_several_machines(monkeypatch):
+    """torchrun takes the line: as many machines, which meet at the first one's address."""
+    monkeypatch.setattr("train.ranks.world", lambda: 16)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    monkeypatch.setenv("MASTER_ADDR", "node-0")
+    command = shlex.split(go_on(Config(out="a run")))
+    given = torchrun().parse_args(command[1:])
+    assert command[0] == "torchrun" and given.training_script == "train" and given.module
+    assert (given.nnodes, given.nproc_per_node) == ("2", "8")
+    assert (given.rdzv_backend, given.rdzv_endpoint) == ("c10d", "node-0:29500")
+    again = from_flags(vars(parser().parse_args(given.training_script_args)))
+    assert again == Config(out="a run")
+
+
+SPOKEN_OF = {  # the commands whose flags may be named in a package's messages, the nearest first
+    "ddpm": (),
+    "unet": ("train",),  # --compile on
+    "guidance": ("guidance", "train"),  # which trains what is missing
+    "train": ("train",),
+    "train/evaluate": ("train.evaluate", "train.experiments", "train"),
+    "train/experiments": ("train.experiments",),
+    "train/benchmark": ("train.benchmark", "train"),
+}
+
+
+def flags_of(parser):
+    """All flags of a command, and of each of its kinds."""
+    found = {name for action in parser._actions for name in action.option_strings}
+    for action in parser._subparsers._group_actions if parser._subparsers else []:
+        found |= set().union(*map(flags_of, action.choices.values()))
+    return found
+
+
+@pytest.mark.parametrize("package", SPOKEN_OF)
+def test_every_flag_that_is_named_exists(package):
+    """In a message or a help text; and so does every extra that `pip install` is to bring."""
+    known = flags_of(torchrun()).union(*(flags_of(PARSERS[name]()) for name in SPOKEN_OF[package]))
+    extras = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    below = "*.py" if package == "train" else "**/*.py"  # which has rooms of their own
+    for path in sorted((ROOT / package).glob(below)):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
+        for node in {node for node in nodes if isinstance(node, ast.Constant)} - docstrings:
+            flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]*\w", str(node.value)))
+            assert flags <= known, f"{path}:{node.lineno}"
+            assert {*re.findall(r"guidance\[(\w+)\]", str(node.value))} <= {*extras}, path
