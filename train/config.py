@@ -93,7 +93,7 @@ PRESETS = {
     ),
     "scenes": Config(
         "scenes", schedule="linear", width=16, multipliers=(1, 2, 2), blocks=1, attention=(7,),
-        dropout=0.0, steps=10_000, classifier_steps=4000, judge_steps=3000, batch_size=32,
+        dropout=0.0, steps=10_000, classifier_steps=4000, judge_steps=9000, batch_size=32,
         ema=0.998, sample_every=2500,
     ),
 }  # fmt: skip

@@ -216,7 +216,7 @@ def test_the_judges_features_and_running_statistics(masks, name, training):
         assert_close(model.state_dict()[key], value, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist"])
+@pytest.mark.parametrize("name", ["digits", "mnist", "scenes"])
 def test_the_shipped_networks_are_the_same_written_twice(name):
     """In float32 as they are used, sinusoids too. The other road: network.py in float64."""
     for file in ("unet", "classifier", "judge"):

@@ -117,6 +117,16 @@ def test_tables_are_what_the_csv_files_say(name):
     assert table(RESULTS, name) == markdown(experiments.experiment(name).table(rows))
 
 
+@pytest.mark.parametrize("name", ["timing", "course"])
+def test_the_tables_of_scenes_are_their_csv_files(name):
+    """The same experiments, on the weights whose labels overlap."""
+    rows = last_sweep(Results(ROOT / f"docs/results/scenes/{name}.csv"))
+    assert set(rows["data"]) == {"scenes"}
+    assert table(RESULTS, f"scenes {name}") == markdown(experiments.experiment(name).table(rows))
+    assert f"results/scenes/{name}.png" in RESULTS
+    assert f"python -m train.experiments {name} --weights weights/scenes " in RESULTS
+
+
 @pytest.mark.parametrize(
     ("name", "show"),
     [

@@ -117,16 +117,16 @@ def test_headers_and_tensors_that_do_not_fit(path, change_tensors, change_info, 
         load(path)
 
 
-@pytest.mark.parametrize(("name", "megabytes"), [("mnist", 15), ("digits", 4)])
+@pytest.mark.parametrize(("name", "megabytes"), [("mnist", 15), ("digits", 4), ("scenes", 6)])
 def test_shipped_weights_are_whole_and_small(name, megabytes):
     directory = ROOT / "weights" / name
     assert sum(p.stat().st_size for p in directory.iterdir()) <= megabytes * 1e6
     models = load_models(directory, classifier=True)
     judge, info = load(directory / "judge.safetensors")
     assert isinstance(judge, Judge) and info["data"] == models.info["data"] == name
-    assert models.classes == [str(k) for k in range(10)]
+    assert models.classes[:10] == [str(k) for k in range(10)]
     x = draw(models, guides.classifier_free(1.0), torch.tensor([3, 3]), seed=0, sampler=DDIM)
-    assert judge(x).argmax(1).tolist() == [3, 3]
+    assert judge(x)[:, :10].argmax(1).tolist() == [3, 3]
 
 
 def test_the_shipped_digits_are_what_was_asked_for():
@@ -139,3 +139,32 @@ def test_the_shipped_digits_are_what_was_asked_for():
     data = load_data("digits", "")
     real = judge(data.scale(data.test_images)).argmax(1) == data.test_labels
     assert real.float().mean() > 0.99
+
+
+def test_the_shipped_scenes_know_what_overlaps():
+    """Of 40 threes most have a ring, of 40 nines none (0.9 and 0 of the data's); with ring as the
+    negative class of the same threes hardly one is left, and they stay threes."""
+    models, RING = load_models(ROOT / "weights/scenes"), 10
+    judge, _ = load(ROOT / "weights/scenes/judge.safetensors")
+    threes, nines = torch.full((40,), 3), torch.full((40,), 9)
+
+    def judged(guide, c):
+        return judge(draw(models, guide, c, seed=0, sampler=DDIM)) > 0
+
+    plain = judged(guides.classifier_free(2.0), threes)
+    without = judged(guides.negative(RING, 2.0), threes)
+    assert plain[:, RING].sum() >= 25 and judged(guides.none(), nines)[:, RING].sum() <= 4
+    assert without[:, RING].sum() <= plain[:, RING].sum() - 15
+    assert min(plain[:, 3].sum(), without[:, 3].sum()) >= 34
+
+
+def test_the_scenes_judge_recognises_each_concept():
+    """On MNIST's test images as scenes: each question's share of right answers. Of all 10,000 it's
+    0.996 and more, but 0.975 for bold, which a thick pen looks like; 2,000 vary by 0.004 at most."""
+    if not (ROOT / "data/MNIST/raw").is_dir():
+        pytest.skip("MNIST is not in data/")
+    data = load_data("scenes", str(ROOT / "data"))
+    judge, _ = load(ROOT / "weights/scenes/judge.safetensors")
+    right = (judge(data.scale(data.test_images[:2000])) > 0) == data.test_labels[:2000]
+    share = right.double().mean(0)
+    assert share[:11].min() >= 0.99 and share[11] >= 0.97
