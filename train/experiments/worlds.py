@@ -61,7 +61,8 @@ def delay(world: World, seed: int, flags: Any) -> list[Row]:
     S, x_T = flags.steps, noise(world, flags.n, seed)
     plain = states(world, x_T, S, start=S)
     had = has(world, plain[-1], world.negative)
-    rows, pulls = [], []
+    rows: list[Row] = []
+    pulls: list[Tensor] = []
     for k, t in enumerate(timesteps(SCHEDULE.T, S) if had.any() else []):
         plus, minus, null = predictions(world, plain[k][had], t)
         pulls.append(torch.stack([(plus - null).norm(dim=1), (minus - null).norm(dim=1)]))
@@ -75,7 +76,7 @@ def delay(world: World, seed: int, flags: Any) -> list[Row]:
 
 def separations(seed: int, flags: Any) -> list[Row]:
     """The log-SNR from which on a start leaves a tenth, and a half, of p₋, over its separation."""
-    S, rows = flags.steps, []
+    S, rows = flags.steps, list[Row]()
     alpha_bar = SCHEDULE.alpha_bar[timesteps(SCHEDULE.T, S)]
     log_snr = (alpha_bar / (1 - alpha_bar)).log()
     for separation in SEPARATIONS:
@@ -98,7 +99,7 @@ def crossing(x: Tensor, y: Tensor, level: float) -> Tensor:
 
 def overlaps(seed: int, flags: Any) -> list[Row]:
     """The mean cosine of the two pulls along each picture's plain run, and what becomes of both."""
-    S, rows = flags.steps, []
+    S, rows = flags.steps, list[Row]()
     for overlap in OVERLAPS:
         world = World(square(PLUS, MINUS, PLUS * overlap, (2.0, 2.0), 0.05), 0, 1)
         x_T = noise(world, flags.n, seed)

@@ -118,7 +118,7 @@ def path(ax: Axes, rows: pd.DataFrame, _: Any, there: set[str]) -> None:
     visited, x = [*timesteps(SCHEDULE.T, S), 0], torch.linspace(-4.5, 3, 301, dtype=torch.float64)
     log_p = [TWO_MODES.mixture.log_prob(SCHEDULE, x[:, None], t) for t in visited]
     density = torch.stack([p - p.max() for p in log_p], 1) / np.log(10)  # (301, S+1)
-    shown = {"cmap": "Greys", "vmin": -5, "vmax": 0.5, "shading": "nearest"}
+    shown: dict[str, Any] = {"cmap": "Greys", "vmin": -5, "vmax": 0.5, "shading": "nearest"}
     ax.pcolormesh(range(S + 1), x.numpy(), density.numpy(), rasterized=True, **shown)
     for (name, values), colour in zip(
         paths.items(), (COLOURS[2], COLOURS[1], COLOURS[0]), strict=True

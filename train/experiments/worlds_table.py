@@ -100,7 +100,7 @@ def neutralisation(rows: pd.DataFrame, there: set[str]) -> list[Line]:
     """The sign of the cosine where p₊ and p₋ exclude each other, meet by chance, and where not."""
     if "overlaps" not in there:
         return []
-    cosine, found = pooled(rows, "overlaps", "cosine"), []
+    cosine, found = pooled(rows, "overlaps", "cosine"), list[Line]()
     least, most = cosine.index[0], cosine.index[-1]
     words = {least: "they exclude each other", CHANCE: "by chance", most: "p₊ has every p₋"}
     for r, word in words.items():
