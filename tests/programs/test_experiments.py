@@ -46,7 +46,8 @@ from unet import Judge, NoisyClassifier, UNet, load, save
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "weights/digits"
-NAMES = [name for name in command.EXPERIMENTS if name != "concepts"]  # asks for scenes
+# Of the rest: test_worlds.py, test_scenes.py
+NAMES = [name for name in command.EXPERIMENTS if name not in {*command.EXACT, "concepts"}]
 STEPS = {"samplers": 10, "timing": 3, "course": 2, "removal": 2}  # of the small sweeps; else 4
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from guidance.app.flags import Parser, add_flags, read, run
-from train.experiments.flags import PairFlags, SampleFlags, SweepFlags
+from train.experiments.flags import OwnFlags, PairFlags, SampleFlags, WorldFlags
 from unet.files import replacing
 
 # NAME is answered by train/experiments/NAME.py, which needs pandas: --help does not
@@ -19,9 +19,11 @@ EXPERIMENTS = {
     "timing": "when the negative class takes effect: every start step, and early windows",
     "course": "what the negative class does inside the steps: norms, cosine, p_φ, D^(t)",
     "concepts": "scenes: is each concept as likely among the samples as in the data",
+    "worlds": "when the negative class acts where ε* is exact: no networks, a world for each claim",
     "samplers": "distance against the number of steps, ancestral and DDIM",
 }
 PAIRS = ("timing", "course")
+EXACT = ("worlds",)  # no networks
 
 
 def parser() -> Parser:
@@ -37,8 +39,10 @@ def parser() -> Parser:
     return p
 
 
-def flags_of(name: str) -> type[SweepFlags]:
+def flags_of(name: str) -> type[OwnFlags]:
     """The flags of one experiment."""
+    if name in EXACT:
+        return WorldFlags
     return PairFlags if name in PAIRS else SampleFlags
 
 
@@ -54,7 +58,7 @@ def experiment(name: str) -> Any:
     return importlib.import_module(f"train.experiments.{name.replace('-', '_')}").EXPERIMENT
 
 
-def answer(name: str, flags: SweepFlags) -> int:
+def answer(name: str, flags: OwnFlags) -> int:
     """Measure what the CSV file lacks, then show all of it."""
     from train.evaluate.results import Results, markdown
     from train.experiments.sweep import last_sweep, sweep

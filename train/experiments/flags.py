@@ -7,7 +7,7 @@ from train.evaluate.lab import LabFlags
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepFlags(LabFlags):
+class OwnFlags:
     """Those of every experiment."""
 
     out: str = flag("runs/results", "directory of the CSV file and the plot", metavar="DIR",
@@ -16,6 +16,11 @@ class SweepFlags(LabFlags):
     seeds: int = flag(2, "how many; 95 % intervals are over them", least=1, most=1000)
     steps: int = flag(20, "updates of the sampler", least=1, most=1_000_000)
     plot: bool = flag(False, "measure nothing: table and plot again")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepFlags(OwnFlags, LabFlags):
+    """Those of an experiment on trained networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +40,12 @@ class PairFlags(SweepFlags):
     def batch_size(self) -> int:
         """All at once."""
         return self.n
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldFlags(OwnFlags):
+    """Those of an experiment without networks."""
+
+    n: int = flag(5000, "samples a seed and world", least=1, most=1_000_000)
+    seeds: int = flag(4, "how many; all are pooled", least=1, most=1000)
+    steps: int = flag(50, "updates of the sampler", least=1, most=1000)

@@ -18,6 +18,7 @@ from train.evaluate.results import Results, Row
 from unet.device import choose_device
 
 COMMON = ["data", "weights", "dtype", "steps", "n"]  # rows that have these alike are one sweep
+EXACT = ("exact", "none", "float64")  # the first three of an experiment without networks
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,14 @@ class Experiment:
     """One question: what is varied, how one setting is measured, how all are shown."""
 
     key: tuple[str, ...]  # the columns that name a setting
-    settings: Callable[[Any, Lab], Mapping[Any, Any]]  # -> {values of those columns: a guide, …}
-    measure: Callable[[Lab, Any, int, Any], list[Row]]  # (lab, the guide, seed, flags) -> rows
+    settings: Callable[[Any, Any], Mapping[Any, Any]]  # (flags, lab) -> {those columns: a guide}
+    measure: Callable[[Any, Any, int, Any], list[Row]]  # (lab, the guide, seed, flags) -> rows
     table: Callable[[pd.DataFrame], pd.DataFrame]
     plot: Callable[[pd.DataFrame], Figure]
     classifier: bool = False  # whether it needs p_φ
     null: bool = True  # whether it needs ∅
     concepts: bool = False  # whether labels may overlap
+    exact: bool = False  # whether it knows ε*: no networks, and measure's lab is None
     rare: tuple[Any, ...] = ()  # settings with three times as many seeds: they count rare events
 
 
@@ -39,17 +41,9 @@ def sweep(experiment: Experiment, flags: Any, results: Results) -> pd.DataFrame:
     """The rows of the sweep that flags ask for, once none of its jobs is missing."""
     results.expect([*COMMON, *experiment.key, "seed"])
     results.check_writable()
-    device = choose_device(flags.device)
-    lab = Lab(
-        flags, device, batch_size=flags.batch_size, classifier=experiment.classifier,
-        concepts=experiment.concepts,
-    )  # fmt: skip
+    lab, about = (None, EXACT) if experiment.exact else networks(experiment, flags)
+    common: Row = dict(zip(COMMON, (*about, flags.steps, flags.n), strict=True))
     settings = experiment.settings(flags, lab)  # which may refuse the flags
-    if flags.steps > lab.models.schedule.T:
-        raise ValueError(f"--steps must be at most T = {lab.models.schedule.T}, got {flags.steps}")
-    lab.models.trained(0, *[lab.K] * experiment.null)
-    values = (lab.data.name, lab.fingerprint, lab.dtype_name, flags.steps, flags.n)
-    common: Row = dict(zip(COMMON, values, strict=True))
     jobs = []
     for seed in range(3 * flags.seeds):
         for setting, guide in settings.items():
@@ -73,6 +67,19 @@ def sweep(experiment: Experiment, flags: Any, results: Results) -> pd.DataFrame:
             bar.update(len(missing) - len(left))
             missing = left
     return results.matching(common)
+
+
+def networks(experiment: Experiment, flags: Any) -> tuple[Lab, tuple[str, str, str]]:
+    """The lab of a sweep, and what its rows say of it."""
+    device = choose_device(flags.device)
+    lab = Lab(
+        flags, device, batch_size=flags.batch_size, classifier=experiment.classifier,
+        concepts=experiment.concepts,
+    )  # fmt: skip
+    if flags.steps > lab.models.schedule.T:
+        raise ValueError(f"--steps must be at most T = {lab.models.schedule.T}, got {flags.steps}")
+    lab.models.trained(0, *[lab.K] * experiment.null)
+    return lab, (lab.data.name, lab.fingerprint, lab.dtype_name)
 
 
 def last_sweep(results: Results) -> pd.DataFrame:
