@@ -159,8 +159,8 @@ def test_the_shipped_scenes_know_what_overlaps():
 
 
 def test_the_scenes_judge_recognises_each_concept():
-    """On MNIST's test images as scenes: each question's share of right answers. Of all 10,000 it's
-    0.996 and more, but 0.975 for bold, which a thick pen looks like; 2,000 vary by 0.004 at most."""
+    """On MNIST's test images as scenes: each question's share of right answers. Of all 10,000 it is
+    0.996 and more, but 0.975 for bold, which a thick pen looks like."""
     if not (ROOT / "data/MNIST/raw").is_dir():
         pytest.skip("MNIST is not in data/")
     data = load_data("scenes", str(ROOT / "data"))
