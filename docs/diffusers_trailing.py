@@ -2,9 +2,10 @@
 
     python docs/diffusers_trailing.py
 
-`set_timesteps` spaces the t evenly and rounds; `step` goes from t to t − 1000 // S. Where S does
-not divide 1000 these differ. To be seen with the true noise: x_t = √ᾱ_t·x_0 + √(1−ᾱ_t)·ε, and a
-DDIM step with this ε has to land on the x of the next t. Schedulers only; nothing is downloaded.
+`set_timesteps` spaces the t evenly and rounds; `step` goes from t to t − 1000 // S. With "trailing"
+the two differ where S does not divide 1000, with "linspace" always. Seen with the true noise: x_t =
+√ᾱ_t·x_0 + √(1−ᾱ_t)·ε, and a DDIM step with this ε has to land on the x of the next t. Schedulers
+only; nothing is downloaded.
 """
 
 import itertools
@@ -18,7 +19,7 @@ x_0, eps = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 def miss(spacing: str, S: int) -> tuple[list[int], float]:
-    """The visited t, and how far a step with the true noise lands from the next one's x, at most."""
+    """The visited t, and how far from the next x a step with the true noise lands, at most."""
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -41,7 +42,7 @@ def miss(spacing: str, S: int) -> tuple[list[int], float]:
 
 
 print(f"diffusers {diffusers.__version__}, DDIMScheduler")
-for spacing, S in itertools.product(("leading", "trailing"), (20, 30)):
+for spacing, S in itertools.product(("leading", "trailing", "linspace"), (20, 30)):
     visited, gap = miss(spacing, S)
     print(
         f"{spacing}, {S} steps: visits {', '.join(map(str, visited[:4]))} …, "

@@ -205,10 +205,25 @@ X_T = normal((1, 4, 8, 8))
 def double(pipe, **changes):
     """All in float64, the scheduler's table of ᾱ too."""
     pipe.to(torch.float64)
+    pipe.encode_prompt = in_double(pipe.encode_prompt)
     scheduler = pipe.scheduler = tiny_sd.ddim(**changes)
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
     scheduler.final_alpha_cumprod = scheduler.final_alpha_cumprod.double()
     return pipe
+
+
+def in_double(encode):
+    """Text encoders of transformers 4 make a mask of the default type, and fill it with their own
+    type's least number."""
+
+    def encode_prompt(*args, **kwargs):
+        torch.set_default_dtype(torch.float64)
+        try:
+            return encode(*args, **kwargs)
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    return encode_prompt
 
 
 def theirs(pipe, x_T=X_T):
