@@ -277,20 +277,20 @@ def exact():
 
 
 @pytest.mark.parametrize(
-    ("mistake", "least"),
+    "mistake",
     [
-        ({"t": 1}, 0.1),  # the network is asked at its t + 1, or at ours
-        ({"t": -1}, 0.1),
-        ({"w": W + 1}, 0.1),  # guidance_scale for w
-        ({"end": 0}, 0.01),  # x_0 for x_1
-        ({"schedule": linear_schedule(beta_1=0.00085, beta_T=0.012)}, 1),  # for scaled_linear
+        {"t": 1},  # ours is taken for the network's t
+        {"t": -1},
+        {"w": W + 1},  # guidance_scale for w
+        {"end": 0},  # x_0 for x_1
+        {"schedule": linear_schedule(beta_1=0.00085, beta_T=0.012)},  # for scaled_linear
     ],
     ids=["t too late", "t too early", "w", "x_0", "schedule"],
 )
-def test_what_a_mistake_costs(exact, mistake, least):
-    """Each leads far out of the tolerance of the laws above."""
+def test_what_a_mistake_costs(exact, mistake):
+    """Ten times the tolerance of float32 at the least, and far more than that of float64."""
     pipe, right = exact
-    assert (ours(pipe, **mistake) - right).abs().max() > least
+    assert (ours(pipe, **mistake) - right).abs().max() > 1e-4 * right.abs().max()
 
 
 def test_no_prompt_is_null_and_the_default(pipes):
