@@ -89,7 +89,8 @@ def stable_diffusion(pipe: Network, prompts: Texts) -> tuple[ConditionalPredicto
 def log_snr(scheduler: Scheduler, S: Count) -> Tensor:
     """log(ᾱ/(1−ᾱ)) at each update that a pipeline's scheduler makes for S steps; it rises."""
     scheduler.set_timesteps(S)
-    return scheduler.alphas_cumprod.double().logit()[scheduler.timesteps.round().long()]
+    table: Tensor = scheduler.alphas_cumprod.double().logit()
+    return table[scheduler.timesteps.round().long()]
 
 
 @checked
