@@ -70,7 +70,7 @@ def look_at_scheduler(name: str, value: Any, call: Call) -> None:
 def look_at_network(name: str, value: Any, call: Call) -> None:
     """A pipeline whose U-Net is a function of x_t, t and a prompt, and whose ε can be told."""
     look_at_pipe(name, value, call)
-    look_at_scheduler(f"{name}.scheduler", value.scheduler, call)
+    look_at_scheduler(f"{name}.scheduler", getattr(value, "scheduler", None), call)
     net = value.unet.config
     others = [key for key in ("class_embed_type", "num_class_embeds", "time_cond_proj_dim")
               if net.get(key) is not None]  # fmt: skip

@@ -41,7 +41,7 @@ def negative_from(
     ValueError, also within the run: nothing is guided, or a step comes after the last update.
     """
     texts = [negative_prompt] if isinstance(negative_prompt, str) else negative_prompt
-    acts = {0: None, start_step: texts, stop_step: None}  # in the place of ∅, from which step on
+    acts = {0: None, start_step: texts, stop_step: None}  # what is in ∅'s place from which step on
     rows = {step: negative_rows(pipe, what, len(texts)) for step, what in acts.items() if step}
 
     def switch(pipe: Any, i: int, t: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ def stable_diffusion(pipe: Network, prompts: Texts) -> tuple[ConditionalPredicto
     """
     each = [*(negative_rows(pipe, [text]) for text in prompts), negative_rows(pipe, None)]
     tables = [torch.cat([row[name] for row in each]) for name in seen(pipe)]  # (K+1, …)
-    alpha_bar = torch.cat([torch.ones(1), pipe.scheduler.alphas_cumprod.double().cpu()])
+    alpha_bar = torch.cat([torch.ones(1), pipe.scheduler.alphas_cumprod.cpu().double()])
     schedule = Schedule(1 - alpha_bar[1:] / alpha_bar[:-1])  # its own table: β_1 … β_T
 
     def eps(x_t: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
@@ -89,7 +89,7 @@ def stable_diffusion(pipe: Network, prompts: Texts) -> tuple[ConditionalPredicto
 def log_snr(scheduler: Scheduler, S: Count) -> Tensor:
     """log(ᾱ/(1−ᾱ)) at each update that a pipeline's scheduler makes for S steps; it rises."""
     scheduler.set_timesteps(S)
-    table: Tensor = scheduler.alphas_cumprod.double().logit()
+    table: Tensor = scheduler.alphas_cumprod.cpu().double().logit()
     return table[scheduler.timesteps.round().long()]
 
 
