@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from guidance.dropout import drop_labels
     from guidance.dynamic import posterior_negative_guidance
     from guidance.negative import negative_guidance
+    from guidance.stable_diffusion import negative_from
 
 __all__ = [
     "class_log_prob",
@@ -20,6 +21,7 @@ __all__ = [
     "classifier_guidance",
     "classifier_mean_shift",
     "drop_labels",
+    "negative_from",
     "negative_guidance",
     "posterior_negative_guidance",
 ]
@@ -30,6 +32,7 @@ _FILES = {
     "classifier_guidance": "classifier",
     "classifier_mean_shift": "classifier",
     "drop_labels": "dropout",
+    "negative_from": "stable_diffusion",
     "negative_guidance": "negative",
     "posterior_negative_guidance": "dynamic",
 }
