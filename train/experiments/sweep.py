@@ -1,7 +1,7 @@
 """What an experiment is, and how what its CSV file lacks is measured."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,7 @@ class Experiment:
     null: bool = True  # whether it needs ∅
     concepts: bool = False  # whether labels may overlap
     exact: bool = False  # whether it knows ε*: no networks, and measure's lab is None
-    rare: tuple[Any, ...] = ()  # settings with three times as many seeds: they count rare events
+    rare: Mapping[Any, int] = field(default_factory=dict)  # settings with so many times the seeds
 
 
 def sweep(experiment: Experiment, flags: Any, results: Results) -> pd.DataFrame:
@@ -45,9 +45,9 @@ def sweep(experiment: Experiment, flags: Any, results: Results) -> pd.DataFrame:
     common: Row = dict(zip(COMMON, (*about, flags.steps, flags.n), strict=True))
     settings = experiment.settings(flags, lab)  # which may refuse the flags
     jobs = []
-    for seed in range(3 * flags.seeds):
+    for seed in range(flags.seeds * max([1, *experiment.rare.values()])):
         for setting, guide in settings.items():
-            if seed < flags.seeds or setting in experiment.rare:
+            if seed < flags.seeds * experiment.rare.get(setting, 1):
                 named = setting if isinstance(setting, tuple) else (setting,)
                 key = dict(zip(experiment.key, named, strict=True))
                 jobs.append(({**common, **key, "seed": seed}, guide, seed))
