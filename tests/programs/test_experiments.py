@@ -157,7 +157,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, capsys, monkeyp
         calls.append(next(w for w, known in price_of_w.GUIDES.items() if known is guide))
         return [{"frechet": float(seed)}]
 
-    chosen = Experiment(("w",), lambda flags: price_of_w.GUIDES, measure, lambda rows: rows,
+    chosen = Experiment(("w",), lambda flags, lab: price_of_w.GUIDES, measure, lambda rows: rows,
                         lambda rows: timing.grid(1, 1)[0])  # fmt: skip
     monkeypatch.setattr(price_of_w, "EXPERIMENT", chosen)
     assert run(DIGITS, tmp_path, "price-of-w", "--seeds", "1") == 130
@@ -188,7 +188,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, capsys, monkeyp
         ("classifier", ["--n", "2000"], "--n must be at most"),
         ("samplers", ["--n", "2000", "--steps", "10"], "--n must be at most"),
         ("removal", ["--n", "400"], "--n must be at most"),
-        ("timing", ["--n", "100"], "--n must be a multiple of the 90 pairs of classes, got 100"),
+        ("timing", ["--n", "100"], "--n must be a multiple of the 90 pairs of p₊ and p₋, got 100"),
         ("removal", ["--seeds", "0"], "--seeds must be in 1..1000, got 0"),
         ("course", ["--weights", "nowhere"], "no unet.safetensors in"),
         ("samplers", ["--plot"], "--plot: there is nothing in"),
@@ -238,7 +238,7 @@ def sweep_beside_another(weights, out):
         return [{"frechet": float(os.getpid())}]
 
     price_of_w.EXPERIMENT = Experiment(
-        ("w",), lambda flags: price_of_w.GUIDES, measure, lambda rows: rows,
+        ("w",), lambda flags, lab: price_of_w.GUIDES, measure, lambda rows: rows,
         lambda rows: timing.grid(1, 1)[0],
     )  # fmt: skip
     return run(weights, out, "price-of-w", "--seeds", "1")

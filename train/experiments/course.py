@@ -132,7 +132,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         for *key, label in curves:
             values = cells(pd.concat({"x": curve(rows, *key)}, axis=1))["x"]
             steps = {f"step {k}": text for k, text in values.items() if k % 5 == 0}
-            lines.append({"quantity": title, "of": label.replace("|", "\\|"), **steps})
+            names = {"quantity": title, "of": label}
+            lines.append({k: v.replace("|", "\\|") for k, v in (names | steps).items()})
     return pd.DataFrame(lines)
 
 
