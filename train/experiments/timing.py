@@ -196,6 +196,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     shown = GROUPS if found & GROUPS.keys() else OF_SCENES
     panels = {k: v for k, v in shown.items() if k.split(",")[0] != "window"}
     figure, axes = grid(len(panels), len(panels) // 2, (4.4, 3.1))
+    low = 0.2 if shown is GROUPS else 0.5  # of the legend, where no curve is
     for ax, (group, (kind, title)) in zip(axes, panels.items(), strict=True):
         if group not in found:
             continue
@@ -216,7 +217,7 @@ def plot(rows: pd.DataFrame) -> Figure:
             ax.set_xticks(list(values.index))
         ax.set(title=title, xlabel=f"{which} step of the negative class",
                ylim=(-0.03, 1.03))  # fmt: skip
-        ax.legend(fontsize=6.5, loc="center right" if ax is axes[0] else (0.02, 0.2))
+        ax.legend(fontsize=6.5, loc="center right" if ax is axes[0] else (0.02, low))
     return figure
 
 
