@@ -123,6 +123,21 @@ def test_from_end_to_end(tmp_path, capsys, monkeypatch, on_digits):
     assert [row["work"] for row in rows] == ["training", "sampling"] + ["guidance"] * 4
 
 
+def test_rows_take_the_place_of_their_like_alone(tmp_path, monkeypatch, on_digits):
+    """Measured again with as many threads a row is replaced; those of other numbers stay."""
+    one = {"none": clock.Work(lambda: None, 1)}
+    monkeypatch.setattr(works, "guidance", lambda weights, n, device: one)
+    before = torch.get_num_threads()
+    try:
+        for threads, rounds in ((1, 1), (2, 2), (1, 3)):
+            flags = ["--threads", str(threads), "--rounds", str(rounds), "--out", str(tmp_path)]
+            assert benchmark.main(["guidance", *flags, *on_digits]) == 0
+    finally:
+        torch.set_num_threads(before)
+    rows = read_rows(tmp_path / "benchmark-cpu.csv")
+    assert rows[["threads", "rounds"]].astype(int).to_numpy().tolist() == [[2, 2], [1, 3]]
+
+
 def forward_mflops():
     return (
         cost.forward_flops(load_data("digits", ""), peers.our_unet(load_data("digits", ""), DIGITS))
@@ -170,7 +185,31 @@ def test_quality(tmp_path, capsys, monkeypatch, on_digits):
     assert (first["step"], last["step"], last["images"]) == (3, 5, 5 * 32)
     assert 0 < first["seconds"] < last["seconds"] and last["steps"] == 5
     assert 0 <= last["class_accuracy"] <= 1 and last["n"] == 20
-    assert "| 5 | 5 | 160 | 0.0 | " in " ".join(capsys.readouterr().out.split())
+    minutes = f"{last['seconds'] / 60:.1f}"
+    assert f"| 5 | 5 | 160 | {minutes} | " in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_seconds_to_quality_are_those_of_training_alone(monkeypatch, on_digits):
+    """A clock that every loss moves by 1 s and every look by 100 s; the n-th loss is n, and what is
+    shown beside a look is the mean since the one before it."""
+    now = [0.0]
+
+    def loss(model, x_0, c, generator):
+        now[0] += 1
+        return 0 * model.out.bias.sum() + now[0] % 100
+
+    def draw(models, guide, c, **_):
+        now[0] += 100
+        return torch.zeros(len(c), 1, 8, 8)
+
+    monkeypatch.setattr(quality.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(quality, "unet_loss", lambda schedule, config: loss)
+    monkeypatch.setattr(quality, "draw", draw)
+    judge, _ = load(ROOT / "weights/digits/judge.safetensors")
+    config = dataclasses.replace(DIGITS, steps=6, sample_every=2)
+    rows = quality.measure(load_data("digits", ""), config, judge)
+    assert [row["seconds"] for row in rows] == [2, 4, 6]
+    assert [row["loss"] for row in rows] == pytest.approx([1.5, 3.5, 5.5])
 
 
 def test_quality_is_judged_by_the_averaged_network(monkeypatch, on_digits):

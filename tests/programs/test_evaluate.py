@@ -22,6 +22,7 @@ from guidance.app.models import load_models
 from train.data import load_data
 from train.evaluate import metrics
 from train.evaluate.__main__ import main
+from train.evaluate.lab import Lab, LabFlags
 from train.evaluate.results import read_rows
 from train.judge import ask
 from unet import Judge, UNet, load, save
@@ -195,6 +196,46 @@ def test_the_samplers_are_the_librarys(sampler, options, weights):
     features, _ = ask(load(weights / "judge.safetensors")[0], [step.x for step in steps][-1])
     (row,) = read_rows(weights.parent / "results.csv").to_dict("records")
     assert row["diversity"] == pytest.approx(metrics.diversity(features, c), rel=1e-4)
+
+
+def test_samples_are_drawn_in_the_precision_that_the_row_names(weights):
+    """bfloat16's are the library's under autocast, and float32's are others."""
+    models, c = load_models(weights), torch.arange(10).repeat_interleave(2)
+    eps = classifier_free_guidance(models.unet, c, 1.0, null=10)
+    x_T, found = stream(0, torch.randn, 20, 1, 8, 8), {}
+    for name, dtype in (("float32", None), ("bfloat16", torch.bfloat16)):
+        place = weights.parent / name
+        assert evaluate(weights, "--precision", name, "--n", "20", "--save", str(place)) == 0
+        with np.load(place / "samples.npz") as saved:
+            found[name] = saved["arr_0"][..., 0]
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            *_, last = ddim(models.schedule, eps, x_T, 5)
+        assert np.array_equal(found[name], ((last.x.clamp(-1, 1) + 1) * 127.5).round()[:, 0])
+    assert not np.array_equal(found["float32"], found["bfloat16"])
+    rows = read_rows(weights.parent / "results.csv").to_dict("records")
+    assert [row["dtype"] for row in rows] == ["float32", "bfloat16"]
+
+
+def test_a_row_names_the_contents_of_the_files_that_were_measured(weights):
+    """--weights may name a file: that U-Net and the judge are in it, and unet.safetensors only
+    where it is that U-Net."""
+    unet, raw, judge = (weights / f"{name}.safetensors" for name in ("unet", "unet-raw", "judge"))
+    save(raw, UNet(**TINY), load(unet)[1])
+
+    def named():
+        flags = [LabFlags(weights=str(place), data_dir="") for place in (weights, unet, raw)]
+        return [Lab(f, torch.device("cpu"), batch_size=1).fingerprint for f in flags]
+
+    first = named()
+    assert first[0] == first[1] != first[2]
+    save(raw, UNet(**TINY), load(unet)[1])
+    second = named()
+    assert second[:2] == first[:2] and second[2] not in first
+    save(unet, UNet(**TINY), load(unet)[1])
+    third = named()
+    assert third[0] == third[1] not in first and third[2] == second[2]
+    save(judge, Judge(size=8, width=4), load(judge)[1])
+    assert not set(named()) & set(third)
 
 
 def test_the_bound_is_the_librarys(weights, capsys):

@@ -37,7 +37,7 @@ from train.evaluate import metrics
 from train.evaluate.lab import Lab
 from train.evaluate.results import markdown, read_rows
 from train.experiments import __main__ as command
-from train.experiments import classifier, course, price_of_w, removal, timing
+from train.experiments import classifier, course, intervals, price_of_w, removal, timing
 from train.experiments.flags import SampleFlags
 from train.experiments.intervals import cells, holm, show, summarise
 from train.experiments.sweep import Experiment
@@ -511,6 +511,17 @@ def test_intervals_that_can_be_known():
     assert show(math.nan, math.nan, math.nan) == "–"
     assert show(-0.25, -0.5, 0.0) == "−0.250 ± 0.250"
     assert show(10.5, 10.25, 10.75) == "10.50 ± 0.25"
+
+
+def test_the_spread_over_images_is_that_of_each_seed():
+    """Two seeds of 50 images with standard deviations 0 and 2: variances 0 and 4, whose mean is 2;
+    the mean of 100 images is then known to √(2/100). The mean of the deviations would give 0.1."""
+    import pandas as pd
+
+    rows = pd.DataFrame({"step": 1, "n": 50, "x": [1.0, 2.0], "x_sd": [0.0, 2.0]})
+    found = intervals.over_images(rows.groupby("step"), "x").loc[1]
+    half = 1.96 * math.sqrt(0.02)
+    assert tuple(found) == pytest.approx((1.5, 1.5 - half, 1.5 + half), rel=1e-12)
 
 
 def test_recall_counts_the_real_images():

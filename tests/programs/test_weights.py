@@ -49,6 +49,17 @@ def test_round_trip(tmp_path, kind):
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["m.safetensors"]  # no leftovers
 
 
+def test_the_architecture_is_that_of_the_model_whatever_info_says(path):
+    """What `load` gives may be saved again with another network, as after `--init`: a wider one."""
+    wider = UNet(**{**TINY, "width": 16})
+    info = load(path)[1]
+    assert info["architecture"]["width"] == 8
+    save(path, wider, info)
+    again, read = load(path)
+    assert read == info | {"architecture": wider.architecture}
+    assert torch.equal(again.down.stem.weight, wider.down.stem.weight)
+
+
 def test_half_precision_weights_are_read_as_float32(path):
     info = {"info": json.dumps(load(path)[1])}
     save_file({k: v.half() for k, v in load_file(path).items()}, path, info)
