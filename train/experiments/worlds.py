@@ -93,7 +93,8 @@ def crossing(x: Tensor, y: Tensor, level: float) -> Tensor:
     """The first x at which the line through the points rises to the level; NaN if none does."""
     for (a, u), (b, v) in itertools.pairwise(zip(x, y, strict=True)):
         if u < level <= v:
-            return a + (b - a) * (level - u) / (v - u)
+            found: Tensor = a + (b - a) * (level - u) / (v - u)
+            return found
     return torch.tensor(math.nan)
 
 
