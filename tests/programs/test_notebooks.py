@@ -27,8 +27,8 @@ def prose(path):
     return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
-def test_there_are_seven():
-    assert [name[:3] for name in NAMES] == [f"0{k}_" for k in range(1, 8)]
+def test_there_are_eight():
+    assert [name[:3] for name in NAMES] == [f"0{k}_" for k in range(1, 9)]
 
 
 @notebooks
