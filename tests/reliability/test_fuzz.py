@@ -585,6 +585,8 @@ def without_the_work(patch, out):
     patch.setattr("guidance.app.command.save_panels", reach)
     patch.setattr("train.evaluate.lab.draw", reach)
     patch.setattr("train.experiments.timing.run", reach)
+    patch.setattr("train.experiments.worlds.noise", reach)
+    patch.setattr("train.experiments.worlds.square", reach)
     patch.setattr("train.benchmark.__main__.load_data", lambda *a: load_data("digits", ""))
     patch.setattr("train.benchmark.__main__.matrix_peak", lambda *a: 1e12)
     for work in ("works.contenders", "__main__.measure", "growth.works", "quality.measure"):
