@@ -30,7 +30,7 @@ def panels(monkeypatch):
     return drawn
 
 
-@pytest.mark.parametrize(("K", "rows"), [(2, 2), (3, 3), (10, 10), (100, 10)])
+@pytest.mark.parametrize(("K", "rows"), [(2, 2), (3, 3), (10, 10), (100, 12)])
 def test_every_guidance_is_shown_for_any_number_of_classes(panels, tmp_path, K, rows):
     found, n, S = models(K), 2, 5
     report.every_guidance(tmp_path / "x.png", found, S, n)
@@ -66,8 +66,8 @@ def test_each_panel_shows_its_guidance_from_the_same_noise(panels, tmp_path):
     torch.testing.assert_close(always, last.x, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("K", "rows"), [(2, 2), (100, 10)])
-def test_grids_of_samples_show_ten_classes_at_most(panels, tmp_path, K, rows):
+@pytest.mark.parametrize(("K", "rows"), [(2, 2), (100, 12)])
+def test_grids_of_samples_show_twelve_classes_at_most(panels, tmp_path, K, rows):
     found = models(K)
     report.samples(tmp_path / "x.png", found, (0.0, 3.0), 2, 3)
     report.progress(tmp_path / "y.png", found, 3)

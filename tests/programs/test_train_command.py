@@ -223,7 +223,8 @@ def test_every_field_is_a_flag_with_a_help_text(capsys):
         assert field.metadata["text"].split()[0] in text
     assert "--resume" in text and "--overwrite" in text
     text = " ".join(text.split())
-    assert "training steps of ε_θ (default: 1200 | 12000 | 100000)" in text  # of each preset
+    # of each preset
+    assert "training steps of ε_θ (default: 1200 | 12000 | 100000 | 10000)" in text
     assert "number of noise levels (default: 1000)" in text
     assert "the settings that fit it (default: digits)" in text
 
