@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.checks import GridImages, Variance, checked
+from ddpm.checked import checked
+from ddpm.checks import GridImages, Variance
 from ddpm.forward import noise_like, q_posterior, q_sample
 from ddpm.loss import Predictor
 from ddpm.reverse import reverse_mean

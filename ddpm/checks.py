@@ -1,47 +1,21 @@
-"""Checks at the door: what an argument must be stands in its annotation.
+"""The rules of `@checked`: what an argument of the formulas must be.
 
-`@checked` looks at the arguments of a call before the body runs, so that a body is its formula and
-a sampler, a plain generator, refuses at the call and not at its first step. Looked at is what torch
-would let pass in silence: shapes that broadcast, an integer image, a t that indexes from the end.
-A rule is a function of the argument's name, its value, and all the arguments of the call.
+Looked at is what torch would let pass in silence: shapes that broadcast, an integer image, a t that
+indexes from the end.
 """
 
 import functools
-import inspect
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from ddpm.checked import Call, Rule
 from ddpm.values import integer, is_number
 
-P = ParamSpec("P")
-R = TypeVar("R")
-Call = dict[str, Any]
-Rule = Callable[[str, Any, Call], None]
 INTEGERS = (torch.int64, torch.int32)
-
-
-def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, with a look at each argument whose annotation carries a rule."""
-    signature = inspect.signature(function)
-    rules = {
-        name: parameter.annotation.__metadata__[0]
-        for name, parameter in signature.parameters.items()
-        if hasattr(parameter.annotation, "__metadata__")
-    }
-
-    @functools.wraps(function)
-    def door(*args: P.args, **kwargs: P.kwargs) -> R:
-        call = signature.bind(*args, **kwargs)
-        call.apply_defaults()
-        for name, rule in rules.items():
-            rule(name, call.arguments[name], call.arguments)
-        return function(*args, **kwargs)
-
-    return door
 
 
 def look_at_images(name: str, value: Any, call: Call) -> None:

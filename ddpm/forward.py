@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ddpm.checks import Images, Times, TimesOrClean, checked
+from ddpm.checked import checked
+from ddpm.checks import Images, Times, TimesOrClean
 from ddpm.schedule import Schedule
 
 

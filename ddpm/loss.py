@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpm.checks import Images, checked
+from ddpm.checked import checked
+from ddpm.checks import Images
 from ddpm.forward import noise_like, q_sample
 from ddpm.schedule import Schedule
 

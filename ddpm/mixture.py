@@ -12,7 +12,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ddpm.checks import Images, Labels, TimesOrClean, checked, look_at_images, whole
+from ddpm.checked import checked
+from ddpm.checks import Images, Labels, TimesOrClean, look_at_images, whole
 from ddpm.forward import noise_like
 from ddpm.schedule import Schedule
 

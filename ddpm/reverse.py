@@ -11,17 +11,8 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.checks import (
-    Call,
-    Clip,
-    Generators,
-    Images,
-    Steps,
-    Times,
-    Variance,
-    checked,
-    number,
-)
+from ddpm.checked import Call, checked
+from ddpm.checks import Clip, Generators, Images, Steps, Times, Variance, number
 from ddpm.forward import noise_like, q_posterior
 from ddpm.loss import Predictor
 from ddpm.schedule import Schedule, timesteps

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from ddpm.checks import Count, checked, number
+from ddpm.checked import checked
+from ddpm.checks import Count, number
 from ddpm.values import float64
 
 Rate = Annotated[float, number(0, 1, inside=True)]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from ddpm.checks import Call, Rule
+from ddpm.checked import Call, Rule
 from ddpm.values import integer
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)

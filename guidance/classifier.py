@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm import Predictor, Schedule
-from ddpm.checks import check_times, checked
+from ddpm.checked import checked
+from ddpm.checks import check_times
 from guidance.arguments import check_labels, factor, finite, labels
 
 LogProb = Callable[[Tensor, Tensor], Tensor]

@@ -5,7 +5,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ddpm.checks import checked, number
+from ddpm.checked import checked
+from ddpm.checks import number
 from guidance.arguments import Null, look_at_vector
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ddpm import Predictor
-from ddpm.checks import checked, number
+from ddpm.checked import checked
+from ddpm.checks import number
 from guidance.arguments import ConditionalPredictor, Label, Null, factor, finite, labels, pair
 from guidance.classifier import LogProb
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ddpm import Predictor
-from ddpm.checks import checked
+from ddpm.checked import checked
 from guidance.arguments import (
     ConditionalPredictor,
     Label,

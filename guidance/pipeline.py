@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from ddpm.checks import Call, whole
+from ddpm.checked import Call
+from ddpm.checks import whole
 from ddpm.values import integer
 
 

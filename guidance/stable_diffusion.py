@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ddpm import Schedule
-from ddpm.checks import Count, checked, number
+from ddpm.checked import checked
+from ddpm.checks import Count, number
 from guidance.arguments import ConditionalPredictor
 from guidance.pipeline import (
     Network,

@@ -11,7 +11,7 @@ from typing import Any
 from ddpm import Schedule
 from guidance.app.flags import read
 from guidance.app.models import Models
-from train import objectives, outcome, ranks, report, threads
+from train import objectives, outcome, ranks, report, threads, torchrun
 from train.config import MAY_CHANGE, PICTURES, Config, Start, from_flags, parser
 from train.data import Dataset, load_data
 from train.directory import go_on, prepared, resumed, write_config
@@ -25,7 +25,7 @@ from unet import NoisyClassifier, UNet, load, save
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of the user's are one line on stderr and exit code 2."""
-    return ranks.command(parser(), arguments, command)
+    return torchrun.command(parser(), arguments, command)
 
 
 def command(flags: argparse.Namespace) -> int:

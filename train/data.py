@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from train.scenes import CONCEPTS, draw
+
 # Their name in torchvision, and whether a mirrored image is one of the same class. Its other sets
 # do not have the interface of these: their images lie on their side, or their labels start at 1.
 SETS = {
@@ -78,13 +80,18 @@ def load_data(name: str, data_dir: str) -> Dataset:
     if name == "digits":
         return _digits()
     if name == "scenes":
-        from train.scenes import scenes
-
         return scenes(load_data("mnist", data_dir))
     if name not in SETS:
         names = ", ".join(SETS)
         raise ValueError(f"data set must be digits, scenes or one of {names}, got {name!r}")
     return _torchvision(name, data_dir)
+
+
+def scenes(mnist: Dataset) -> Dataset:
+    """MNIST's digits with a ring beside them or in bold strokes: labels (N, 12) bool, concepts."""
+    train = draw(mnist.images, mnist.labels, seed=0)
+    test = draw(mnist.test_images, mnist.test_labels, seed=1)
+    return Dataset("scenes", *train, *test, classes=CONCEPTS)
 
 
 def _digits() -> Dataset:

@@ -5,13 +5,9 @@ pictures, what a negative prompt avoids. Here a digit is the picture's subject, 
 that may stand beside it, and bold is an adjective that it may have.
 """
 
-import dataclasses
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from train.data import Dataset
 
 CONCEPTS = [*map(str, range(10)), "ring", "bold"]
 RING, BOLD = 10, 11
@@ -20,31 +16,15 @@ P_RING = (0.5, 0.05, 0.5, 0.9, 0.5, 0.5, 0.5, 0.05, 0.9, 0.0)
 P_BOLD = 0.5  # of every digit
 P_USUAL = 0.9  # of the rings that are at their usual place
 USUAL, RARE = (4.0, 4.0), (23.0, 23.0)  # row and column of a ring's centre: the freest corners
-# What can be asked of a negative: p₊ is one of these digits, and p₋ this concept
-QUESTIONS = {
-    "ring strongly implied": ((3, 8), RING),
-    "ring half implied": ((0, 2, 4, 5, 6), RING),
-    "ring weakly implied": ((1, 7), RING),
-    "bold": (tuple(range(10)), BOLD),
-}
 RADIUS, HALF_WIDTH = 2.75, 0.75  # pixels
 
 
-def scenes(mnist: Dataset, seed: int = 0) -> Dataset:
-    """The same digits as scenes; labels (N, 12) bool, one column for each of CONCEPTS.
+def draw(images: Tensor, digits: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """The digits as scenes, (N, 1, 28, 28) uint8, and which of CONCEPTS are true: (N, 12) bool.
 
-    Nothing is stored: a seed decides, training and test images apart.
+    images: (N, 1, 28, 28) uint8; digits: (N,). Nothing is stored: the seed decides.
     """
-    train = _draw(mnist.images, mnist.labels, torch.Generator().manual_seed(2 * seed))
-    test = _draw(mnist.test_images, mnist.test_labels, torch.Generator().manual_seed(2 * seed + 1))
-    return dataclasses.replace(
-        Dataset("scenes", *train, *test, classes=CONCEPTS), levels=mnist.levels
-    )
-
-
-def _draw(images: Tensor, digits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(N, 1, 28, 28) uint8 and which concepts are true of each, (N, 12) bool."""
-    u = torch.rand(3, len(images), generator=generator)
+    u = torch.rand(3, len(images), generator=torch.Generator().manual_seed(seed))
     ring, bold = u[0] < torch.tensor(P_RING)[digits], u[1] < P_BOLD
     usual = u[2] < P_USUAL
     thick = F.max_pool2d(images.float(), 3, stride=1, padding=1).to(torch.uint8)

@@ -9,7 +9,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import Step, ddim, timesteps
-from ddpm.checks import Call, Count, Seed, checked
+from ddpm.checked import Call, checked
+from ddpm.checks import Count, Seed
 from ddpm.values import integer
 from guidance.app.guides import Guide
 from guidance.app.models import Models

@@ -226,6 +226,34 @@ def test_finding_5_reverse_activation():
     assert says(f"In {n[1]} pictures it never gained more than it lost (smallest p-value {p:.2f})")
 
 
+def test_the_verdict_on_negative_prompts():
+    """Its trained column and the results' section, counted from the CSV file of scenes."""
+    count = defaultdict(lambda: defaultdict(int))
+    for row in measured("scenes/timing"):
+        of = count[row["group"], int(row["step"])]
+        for column in ("n", "negatives_plain", "gained", "gained_rare", "lost", "nearer"):
+            of[column] += int(float(row[column])) if row[column] != "nan" else 0
+    questions = ("ring half implied", "bold", "ring strongly implied", "ring weakly implied")
+    whole, part = ([count[f"window, {q}", k] for q in questions] for k in (0, 3))
+    kept = [f"{p['lost']} of {w['lost']}" for w, p in zip(whole, part, strict=True)][:3]
+    nearer = sum(p["nearer"] for p in part[:3]), sum(p["n"] for p in part[:3])
+    assert says(f"keep {', '.join(kept)} removals") and says(f"in {nearer[0]} of {nearer[1]}.")
+    start = count["start, ring strongly implied", 0]
+    stay = share(start["negatives_plain"] - start["lost"], start["negatives_plain"])
+    assert says(f"{stay} of the threes' and eights' rings stay")
+    early = [count[f"early, {q}", k] for q in questions for k in (1, 2, 3, 5)]
+    n = sum(count[f"early, {q}", 1]["n"] for q in questions)
+    assert says(f"not seen: {sum(e['gained'] for e in early)} of {n} in windows")
+    text = " ".join(RESULTS.split())
+    at_8 = [count[f"early, {q}", 8] for q in questions]
+    gained, rare, lost = (sum(e[k] for e in at_8) for k in ("gained", "gained_rare", "lost"))
+    assert f"one of 8 steps {gained}, {rare} of them a ring at its rare place, while {lost}" in text
+    for q, at in (("ring strongly implied", (0, 4, 7, 10)), ("bold", (0, 4, 7, 10))):
+        for k in at:
+            of = count[f"start, {q}", k]
+            assert share(of["negatives_plain"] - of["lost"], of["negatives_plain"]) in text
+
+
 def test_a_score_varies_more_than_images_drawn_by_chance():
     """Why its interval is Student's: the variance over seeds beside p(1 − p)/n."""
     times = []

@@ -172,7 +172,7 @@ def test_every_number_from_the_samples_by_its_definition(weights, capsys):
 
 
 def test_each_call_adds_a_line(weights, capsys, monkeypatch):
-    monkeypatch.setattr("train.evaluate.lab.CAS_STEPS", 3)
+    monkeypatch.setattr("train.evaluate.cas.STEPS", 3)
     assert evaluate(weights, "--w", "0") == 0
     assert evaluate(weights, "--sampler", "ancestral", "--seed", "1", "--cas", "--n", "10") == 0
     assert "classification accuracy score" in capsys.readouterr().out

@@ -31,9 +31,18 @@ from exact import (
 
 from ddpm import timesteps
 from train.evaluate import __main__ as evaluate
-from train.evaluate import lab as lab_module
+from train.evaluate import cas
 from train.evaluate.results import Results, read_rows
-from train.experiments import classifier, concepts, course, price_of_w, removal, samplers, timing
+from train.experiments import (
+    cases,
+    classifier,
+    concepts,
+    course,
+    price_of_w,
+    removal,
+    samplers,
+    timing,
+)
 from train.experiments import sweep as sweep_module
 
 S, W = 5, 2.0
@@ -104,7 +113,7 @@ C = np.arange(K).repeat(7)  # seven of each class: --n 21
 
 def test_the_price_of_w_is_known(world, monkeypatch):
     of = lab(world)
-    monkeypatch.setattr(type(of), "cas", lambda *_: {})  # which trains a network
+    monkeypatch.setattr(cas, "scores", lambda *_: {})  # which trains a network
     (row,) = price_of_w.measure(of, price_of_w.GUIDES[2], 5, flags(len(C)))
     x = pictures(world, [guided(world, c, 2) for c in C], 5)
     assert row == close(numbers(world, of, x, C, 5))
@@ -202,7 +211,8 @@ def timed(request):
     world, n, seed, found = (WORLDS | {"overlapping": OVERLAPPING})[request.param], 36, 4, {}
     of = lab(world)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("QUESTIONS", QUESTION), ("OF_SCENES", ASKED), ("at_rare_place", rare)):
+        patch.setattr(cases, "QUESTIONS", QUESTION)
+        for name, value in (("OF_SCENES", ASKED), ("at_rare_place", rare)):
             patch.setattr(timing, name, value)
         for group, (kind, _) in timing.groups(of).items():
             rows = timing.measure(of, group, seed, flags(n))
@@ -275,7 +285,7 @@ def test_the_timing_is_known(group, timed):
 
 @pytest.mark.parametrize("group", ["pair", "present", "overlap"])
 def test_the_course_is_known(group, world, monkeypatch):
-    monkeypatch.setattr(timing, "QUESTIONS", QUESTION)
+    monkeypatch.setattr(cases, "QUESTIONS", QUESTION)
     world = OVERLAPPING if group == "overlap" else world
     of, n, seed = lab(world), 12, 6
     rows = course.measure(of, group, seed, flags(n))
@@ -402,12 +412,12 @@ def test_a_score_is_of_the_samples_and_of_as_many_real_images(each, steps, monke
         asked.append((x, c, steps))
         return len(asked)
 
-    monkeypatch.setattr(lab_module, "classification_accuracy_score", score)
-    monkeypatch.setattr(lab_module, "CAS_STEPS", 5)
+    monkeypatch.setattr(cas, "classification_accuracy_score", score)
+    monkeypatch.setattr(cas, "STEPS", 5)
     c = torch.arange(K).repeat_interleave(each)
     x = torch.rand(len(c), 3, 1, 1)
-    assert of.cas(x, c, 3) == {"cas": 1, "cas_real": 2}
-    assert of.cas(x, c, 3) == {"cas": 3, "cas_real": 2}  # the real images' once for a seed
+    assert cas.scores(of, x, c, 3) == {"cas": 1, "cas_real": 2}
+    assert cas.scores(of, x, c, 3) == {"cas": 3, "cas_real": 2}  # the real images' once for a seed
     (samples, labels, count), (real, real_labels, real_count), _ = asked
     assert samples is x and labels is c and count == real_count == steps
     assert torch.equal(real_labels, c)

@@ -32,11 +32,12 @@ from guidance import (
 from guidance.app.draw import stream_seed, window
 from guidance.app.models import load_models
 from train.data import load_data
+from train.evaluate import cas, metrics
 from train.evaluate import lab as lab_module
-from train.evaluate import metrics
 from train.evaluate.lab import Lab
 from train.evaluate.results import markdown, read_rows
 from train.experiments import __main__ as command
+from train.experiments import cases as runs
 from train.experiments import classifier, course, intervals, price_of_w, removal, timing
 from train.experiments.flags import SampleFlags
 from train.experiments.intervals import cells, holm, show, summarise
@@ -75,7 +76,7 @@ class Swept:
                 pytest.MonkeyPatch.context() as patch,
                 contextlib.redirect_stdout(io.StringIO()) as text,
             ):
-                patch.setattr(lab_module, "CAS_STEPS", 2)
+                patch.setattr(cas, "STEPS", 2)
                 one_value(patch)
                 assert small_sweep(self.out, name) == 0
             self.said[name] = text.getvalue()
@@ -205,7 +206,7 @@ def test_bad_flags_are_one_line_before_anything_is_drawn(
         raise AssertionError("drawn")
 
     monkeypatch.setattr(lab_module, "draw", drawn)
-    monkeypatch.setattr(timing, "run", drawn)
+    monkeypatch.setattr(runs, "run", drawn)
     assert run(weights, tmp_path, name, *flags) == 2
     error = capsys.readouterr().err
     assert message in error and error.strip().count("\n") == 0
@@ -255,13 +256,13 @@ def test_two_sweeps_at_once_share_the_jobs(weights, tmp_path):
 
 
 def test_ctrl_c_inside_a_score_stops_the_sweep(weights, tmp_path, monkeypatch, capsys):
-    def cas(*_):
+    def interrupted(*_):
         threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         return score(*_)
 
-    score = lab_module.classification_accuracy_score
-    monkeypatch.setattr(lab_module, "CAS_STEPS", 10**6)
-    monkeypatch.setattr(lab_module, "classification_accuracy_score", cas)
+    score = cas.classification_accuracy_score
+    monkeypatch.setattr(cas, "STEPS", 10**6)
+    monkeypatch.setattr(cas, "classification_accuracy_score", interrupted)
     assert run(weights, tmp_path, "price-of-w", "--steps", "2") == 130
     assert "interrupted" in capsys.readouterr().err
     assert not (tmp_path / "price-of-w.csv").exists()
@@ -746,28 +747,28 @@ def test_going_on_from_a_state_is_a_window(kind, weights):
     `negative_guidance` from x_T with its window: the same operations but for float32's rounding,
     which six steps of a random network multiply by up to a thousand."""
     L, S = lab(weights), 6
-    case = timing.make_case(L, kind, 90, S, seed=3)
+    case = runs.make_case(L, kind, 90, S, seed=3)
     x_T, schedule = case.states[0], L.models.schedule
     assert case.visited == timesteps(schedule.T, S) and len(case.states) == S + 1
 
     def whole(start, stop):
         t_start, t_stop = window(schedule.T, S, start, stop)
         predictor = negative_guidance(
-            L.models.unet, case.c, case.negative, timing.W, null=10, start=t_start, stop=t_stop
+            L.models.unet, case.c, case.negative, runs.W, null=10, start=t_start, stop=t_stop
         )
         return [step.x for step in ddim(schedule, predictor, x_T, S)][-1]
 
     moved = (whole(0, S) - case.states[-1]).abs().max()
     assert moved > 0.1
     for first in range(S + 1):
-        pushed = timing.from_step(L, case, first)
+        pushed = runs.from_step(L, case, first)
         for last in {first, (first + S) // 2, S}:
-            x = timing.until_step(L, case, pushed, last)
+            x = runs.until_step(L, case, pushed, last)
             torch.testing.assert_close(x, whole(first, last), rtol=0, atol=1e-3)
 
 
 def test_pairs_are_all_pairs(weights):
-    case = timing.make_case(lab(weights), "pair", 180, 2, seed=0)
+    case = runs.make_case(lab(weights), "pair", 180, 2, seed=0)
     pairs = list(zip(case.c.tolist(), case.negative.tolist(), strict=True))
     assert len(set(pairs)) == 90 and all(a != b for a, b in pairs)
     assert all(pairs.count(pair) == 2 for pair in set(pairs))
@@ -775,7 +776,7 @@ def test_pairs_are_all_pairs(weights):
 
 def test_the_course_is_measured_in_float32(weights):
     """bfloat16 would give two differences from one rounded ε_∅ a cosine of a half."""
-    case = timing.make_case(lab(weights), "pair", 90, 3, seed=0)
+    case = runs.make_case(lab(weights), "pair", 90, 3, seed=0)
     t = torch.full((90,), case.visited[1])
     found = [
         course.predictions(lab(weights, precision), case.states[1], t, case.c, case.negative)

@@ -392,7 +392,7 @@ def measured(run, *more, data="pets"):
 
 def test_samples_are_measured_beside_the_same_pictures(run, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("train.evaluate.lab.CAS_STEPS", 1)
+    monkeypatch.setattr("train.evaluate.cas.STEPS", 1)
     monkeypatch.setattr(
         "train.evaluate.lab.load_again", lambda *a: seen.append(again(*a)) or seen[0]
     )
@@ -411,7 +411,7 @@ def again(*arguments):
 
 
 def test_experiments_on_ones_own_pictures(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("train.evaluate.lab.CAS_STEPS", 1)
+    monkeypatch.setattr("train.evaluate.cas.STEPS", 1)
     line = ["--weights", run / "run", "--n", 12, "--steps", 2, "--seeds", 2, "--out", tmp_path]
     for name in ("price-of-w", "removal"):
         assert experiments([name, *map(str, line), "--data", str(run / "pets")]) == 0, name
@@ -585,7 +585,7 @@ def test_a_set_with_the_interface_of_the_three(name, monkeypatch, tmp_path, caps
 
     Fake.__name__ = kind
     monkeypatch.setattr(datasets, kind, Fake)
-    monkeypatch.setattr("train.evaluate.lab.CAS_STEPS", 1)
+    monkeypatch.setattr("train.evaluate.cas.STEPS", 1)
     data = load_data(name, str(tmp_path))
     assert data.name == name and data.classes[3] == "thing 3" and data.flip == colour
     assert data.images.shape == ((20, 3, 32, 32) if colour else (20, 1, 28, 28))

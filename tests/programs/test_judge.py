@@ -7,7 +7,7 @@ import torch
 
 from train.config import PRESETS
 from train.data import load_data
-from train.evaluate.judge import classification_accuracy_score
+from train.evaluate.cas import classification_accuracy_score
 from train.judge import accuracy, ask
 from unet import Judge, load, save
 

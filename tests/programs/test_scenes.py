@@ -17,6 +17,7 @@ from train.data import Dataset
 from train.evaluate.__main__ import main as evaluate_main
 from train.evaluate.results import read_rows
 from train.experiments.__main__ import main as experiments_main
+from train.experiments.cases import QUESTIONS
 from train.judge import accuracy, held_true
 from train.objectives import negative_log_likelihood, one_concept, unet_loss
 from train.scenes import BOLD, P_BOLD, P_RING, P_USUAL, RARE, RING, USUAL
@@ -39,7 +40,7 @@ def mnist():
 
 @pytest.fixture(scope="module")
 def data(mnist):
-    return scenes.scenes(mnist)
+    return train_data.scenes(mnist)
 
 
 def within(count, n, p):
@@ -91,9 +92,10 @@ def test_a_picture_is_what_its_labels_say(mnist, data):
 
 def test_scenes_are_drawn_by_a_seed(mnist, data):
     """Again the same; another with another seed; the test images are no copies of the draws."""
-    again, other = scenes.scenes(mnist), scenes.scenes(mnist, seed=1)
+    again = train_data.scenes(mnist)
     assert torch.equal(data.images, again.images) and torch.equal(data.labels, again.labels)
-    assert not torch.equal(data.labels, other.labels)
+    _, other = scenes.draw(mnist.images, mnist.labels, seed=2)
+    assert not torch.equal(data.labels, other)
     assert not torch.equal(data.labels[:50, RING:], data.test_labels[:, RING:])
 
 
@@ -250,6 +252,6 @@ def test_experiments_take_concepts(name, run, mnist, tmp_path, monkeypatch, caps
         assert set(rows["given"]) == set(rows["concept"]) == set(scenes.CONCEPTS)
     else:
         questions = {group.split(", ")[-1] for group in rows["group"]}
-        assert questions == set(scenes.QUESTIONS)
+        assert questions == set(QUESTIONS)
     assert experiments_main([name, *out, "--plot"]) == 0
     assert capsys.readouterr().out == said and (tmp_path / f"{name}.png").stat().st_size > 10_000

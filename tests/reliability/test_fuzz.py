@@ -584,7 +584,7 @@ def without_the_work(patch, out):
     patch.setattr("guidance.app.command.frames", lambda process, *_: process)
     patch.setattr("guidance.app.command.save_panels", reach)
     patch.setattr("train.evaluate.lab.draw", reach)
-    patch.setattr("train.experiments.timing.run", reach)
+    patch.setattr("train.experiments.cases.run", reach)
     patch.setattr("train.experiments.worlds.noise", reach)
     patch.setattr("train.experiments.worlds.square", reach)
     patch.setattr("train.benchmark.__main__.load_data", lambda *a: load_data("digits", ""))

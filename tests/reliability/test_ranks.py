@@ -24,7 +24,7 @@ from guidance.app import guides
 from guidance.app.draw import draw
 from guidance.app.models import load_models
 from train import __main__ as command
-from train import outcome, ranks
+from train import outcome, ranks, torchrun
 from train.config import PRESETS, Config, parser
 from train.data import Dataset
 from train.evaluate import __main__ as evaluate
@@ -84,7 +84,7 @@ def joined(work, run):
         torch.save(work(run), run / f"rank-{ranks.rank()}.pt")
         return 0
 
-    return ranks.command(parser(), [], inside)
+    return torchrun.command(parser(), [], inside)
 
 
 def left(run, rank):

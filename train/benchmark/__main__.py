@@ -127,9 +127,8 @@ def _keep(
     path, new = out / f"{file}-{slug}.csv", pd.DataFrame(rows)
     old, key = read_rows(path), [k for k in ("preset", "threads", "work", "steps") if k in new]
     if len(old):
-        # as texts: in the file threads is one, as it may be "auto" there
-        was, now = (pd.MultiIndex.from_frame(frame[key].astype(str)) for frame in (old, new))
-        old = old[~was.isin(now)]
+        measured = pd.MultiIndex.from_frame(new[key])
+        old = old[~pd.MultiIndex.from_frame(old[key]).isin(measured)]
     write_rows(path, pd.concat([old, new]) if len(old) else new)
     print(markdown(show(new)))
     print(path)

@@ -78,7 +78,8 @@ def measure(flags: Flags) -> int:
     rows = []
     for preset in flags.presets:
         for spin, threads in itertools.product(SPIN, ("1", "2", "auto")):
-            row: dict[str, object] = {"preset": preset, "spin": spin, "threads": threads}
+            row: dict[str, object] = {"preset": preset, "spin": spin}
+            row["setting"] = f"--threads {threads}"  # in other files threads are a number
             for programs in (0, 2):
                 with busy(programs):
                     value = speed(preset, threads, spin, flags)

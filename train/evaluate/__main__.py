@@ -16,7 +16,8 @@ from ddpm import ancestral, ddim
 from guidance.app.flags import Parser, add_flags, flag, read
 from guidance.app.guides import classifier_free, none
 from guidance.app.samples import check_free, names_of, save_samples
-from train import ranks
+from train import ranks, torchrun
+from train.evaluate import cas
 from train.evaluate.bound import print_bound
 from train.evaluate.lab import Lab, LabFlags
 from train.evaluate.metrics import NAMES
@@ -70,7 +71,7 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of the user's are one line on stderr and exit code 2."""
-    return ranks.command(parser(), arguments, evaluate)
+    return torchrun.command(parser(), arguments, evaluate)
 
 
 def evaluate(given: argparse.Namespace) -> int:
@@ -118,7 +119,7 @@ def evaluate(given: argparse.Namespace) -> int:
     numbers["class_accuracy_real"] = lab.accuracy_on_real()
     numbers |= dict.fromkeys(("cas", "cas_real", "fid"), math.nan)
     if flags.cas:
-        numbers |= lab.cas(x, c, flags.seed)
+        numbers |= cas.scores(lab, x, c, flags.seed)
     if fid is not None:
         numbers["fid"] = fid(lab, x)
     print_numbers(numbers)

@@ -1,6 +1,5 @@
 """What every measurement needs: trained networks, their judge, real images, many samples."""
 
-import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -15,15 +14,12 @@ from guidance.app.flags import flag
 from guidance.app.guides import Guide
 from guidance.app.models import home, load_models
 from train import ranks
-from train.config import for_pictures, preset
 from train.data import Dataset, load_data
 from train.evaluate import metrics
-from train.evaluate.judge import classification_accuracy_score, load_judge
+from train.evaluate.judge import load_judge
 from train.folder import load_again
 from train.judge import ask, held_true
 from unet.device import autocast_dtype, compile_network, memory_format
-
-CAS_STEPS = 300  # batches of 64 that the fresh judge of a classification accuracy score sees
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,23 +163,6 @@ class Lab:
         """The same of n real training images."""
         chosen = self.balanced_sample(n, seed)
         return self.compare(self.train_features[chosen], self.data.labels[chosen], seed)
-
-    def cas(self, x: Tensor, c: Tensor, seed: int) -> dict[str, float]:
-        """The classification accuracy score of x, c, and that of as many real images."""
-        return {"cas": self._cas(x, c), "cas_real": self.cas_real(len(x), seed)}
-
-    @cache  # noqa: B019 (a lab lives as long as the command)
-    def cas_real(self, n: int, seed: int) -> float:
-        """The same of n real training images."""
-        chosen = self.balanced_sample(n, seed)
-        return self._cas(self.data.scale(self.data.images[chosen]), self.data.labels[chosen])
-
-    def _cas(self, x: Tensor, c: Tensor) -> float:
-        folder = self.data.pictures
-        config = for_pictures(folder["size"]) if folder else preset(self.data.name)
-        config = dataclasses.replace(config, precision=self.precision)
-        steps = max(CAS_STEPS, 15 * len(x) // config.batch_size)  # each image 15 times, if many
-        return classification_accuracy_score(self.data.to(self.device), x, c, config, steps)
 
 
 def _real_images(info: dict[str, Any], flags: LabFlags) -> Dataset:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 
-from ddpm.checks import Call, Count, checked, look_at_images
+from ddpm.checked import Call, checked
+from ddpm.checks import Count, look_at_images
 from ddpm.values import integer
 
 NAMES = {

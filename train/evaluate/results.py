@@ -21,7 +21,7 @@ except ImportError as error:  # a ValueError, which the commands make one line o
 Row = dict[str, str | float | int]
 # Every other column holds numbers.
 TEXT = ("data", "weights", "dtype", "sampler", "method", "group", "run", "preset", "work", "name",
-        "given", "concept", "spin", "threads")  # fmt: skip
+        "given", "concept", "spin", "setting")  # fmt: skip
 
 
 class Results:

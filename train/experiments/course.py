@@ -9,11 +9,10 @@ from torch import Tensor
 
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
+from train.experiments.cases import QUESTIONS, make_case, run
 from train.experiments.intervals import cells, over_images
 from train.experiments.plots import COLOURS, grid, line
 from train.experiments.sweep import Experiment
-from train.experiments.timing import make_case, run
-from train.scenes import QUESTIONS
 
 PULL = "‖ε%s − ε_∅‖"
 SEEN = "p_φ(c%s|x_t)"

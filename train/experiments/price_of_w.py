@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from guidance.app.guides import Guide, classifier_free, none
+from train.evaluate import cas
 from train.evaluate.lab import Lab
 from train.evaluate.metrics import NAMES
 from train.evaluate.results import Row
@@ -21,7 +22,7 @@ COLUMNS = {key: name for key, name in NAMES.items() if key != "fid"}
 def measure(lab: Lab, guide: Guide, seed: int, flags: Any) -> list[Row]:
     """All metrics at one w; every w starts from the same noise."""
     x, c = conditional(lab, guide, seed, flags)
-    return [{**lab.measure(x, c, seed), **lab.cas(x, c, seed)}]
+    return [{**lab.measure(x, c, seed), **cas.scores(lab, x, c, seed)}]
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:

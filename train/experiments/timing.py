@@ -1,12 +1,10 @@
-"""When does the negative class take effect? NegPrompt's claims on a class-conditional model.
+"""When does the negative class take effect? NegPrompt's claims on trained networks.
 
-Every picture starts from the same noise as one without the negative class, and DDIM with η = 0
-adds none. So the run whose negative class starts at step k is the plain run up to its state k, and
-goes on from there; the run that loses it at step k is the negative run up to its state k.
+Every picture starts from the same noise as one without the negative class.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
@@ -14,19 +12,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm import Predictor, ddim, timesteps
-from guidance.app.guides import classifier_free, negative, none
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
+from train.experiments.cases import QUESTIONS, from_step, make_case, until_step
 from train.experiments.intervals import cells, holm, over_images, sign_test, wilson
 from train.experiments.plots import COLOURS, grid, line
 from train.experiments.sweep import Experiment
-from train.judge import ask
-from train.scenes import QUESTIONS, at_rare_place
+from train.scenes import at_rare_place
 
 COUNTS = ("n", "negatives", "negatives_plain", "positives", "gained", "lost", "gained_rare",
           "nearer")  # fmt: skip
-W = 2.0  # of both guidances; with p₊ = ∅ it is DNG's λ
 STOPS = (1, 2, 3, 5, 8, 12, 20)
 GROUPS = {  # which case each is about, and its title
     "start, p₊ a class": ("pair", "starts late; p₊ and p₋ two classes"),
@@ -41,62 +36,6 @@ OF_SCENES = {  # p₊ is a digit, and p₋ may be true of it, too
     )
     for question in QUESTIONS
 }  # fmt: skip
-
-
-class Case(NamedTuple):
-    """n runs from x_T: their classes, the two predictors, and the plain run's states."""
-
-    c: Tensor  # p₊, (n,), ∅ = K
-    negative: Tensor  # p₋, (n,)
-    plain: Predictor
-    guided: Predictor  # with the negative class
-    states: list[Tensor]  # S+1 of (n, C, H, W): x_T first, the picture last
-    visited: list[int]  # S values of t
-
-
-def make_case(lab: Lab, kind: str, n: int, S: int, seed: int) -> Case:
-    """kind: "pair" is every (p₊, p₋) in turn; "any" and "present" have p₊ = ∅; or a question.
-
-    ValueError unless n is a multiple of the number of pairs, so that each comes as often.
-    """
-    K = lab.K
-    x_T = lab.models.noise(n, torch.Generator().manual_seed(seed))
-    i, visited = torch.arange(n), timesteps(lab.models.schedule.T, S)
-    if kind in QUESTIONS:
-        digits, concept = QUESTIONS[kind]
-        pairs, c, avoided = len(digits), torch.tensor(digits)[i % len(digits)], 0 * i + concept
-    elif kind == "pair":
-        pairs, c = K * (K - 1), i % K
-        avoided = (c + 1 + i // K % (K - 1)) % K
-    else:
-        pairs, c, avoided = K * (K - 1), torch.full((n,), K), i % K
-    if n % pairs:
-        raise ValueError(f"--n must be a multiple of the {pairs} pairs of p₊ and p₋, got {n}")
-    labels = c.to(lab.device)
-    plain = (classifier_free(W) if c[0] < K else none())(lab.models, labels)
-    states = run(lab, plain, x_T, visited)
-    if kind == "present":
-        avoided = ask(lab.judge, states[-1])[1].argmax(1)
-    return Case(c, avoided, plain, negative(avoided, W)(lab.models, labels), states, visited)
-
-
-def run(lab: Lab, predictor: Predictor, x: Tensor, visited: list[int]) -> list[Tensor]:
-    """x and every state after it, as DDIM visits these t; x alone if there is none."""
-    if not visited:
-        return [x]
-    with torch.autocast(lab.device.type, lab.dtype, enabled=lab.dtype is not None):
-        return [x, *(step.x for step in ddim(lab.models.schedule, predictor, x, visited))]
-
-
-def from_step(lab: Lab, case: Case, start: int) -> list[Tensor]:
-    """The states from step `start` on, where p₋ starts, of the run that keeps it."""
-    return run(lab, case.guided, case.states[start], case.visited[start:])
-
-
-def until_step(lab: Lab, case: Case, pushed: list[Tensor], stop: int) -> Tensor:
-    """The pictures where p₋ is gone from step `stop` on; pushed: states of a run that keeps it."""
-    state = pushed[stop - 1 - len(case.visited)]  # the last is that of step S
-    return run(lab, case.plain, state, case.visited[stop:])[-1]
 
 
 def groups(lab: Lab) -> dict[str, tuple[str, str]]:
@@ -115,7 +54,7 @@ def measure(lab: Lab, group: str, seed: int, flags: Any) -> list[Row]:
     """One row for each start step 0 … S, or for each stop step of an early window."""
     S, which = flags.steps, group.split(",")[0]
     case = make_case(lab, groups(lab)[group][0], flags.n, S, seed)
-    plain, rows, whole = case.states[-1], [], None
+    plain, rows, distances = case.states[-1], list[Row](), list[Tensor]()
     before = lab.held_true(plain)  # (n, K)
     was = _says(before, case.negative)
     for start, stops in tqdm(windows(which, S).items(), unit="start", leave=False, disable=None):
@@ -127,6 +66,7 @@ def measure(lab: Lab, group: str, seed: int, flags: Any) -> list[Row]:
             same = (after == before).all(1)
             kept = torch.where(case.c < lab.K, _says(after, case.c % lab.K), same)
             distance = (x - plain).square().mean(dim=(1, 2, 3)).sqrt().cpu()  # (n,)
+            distances.append(distance)
             row: Row = {
                 "step": start if which != "early" else stop,
                 "negatives": int(now.sum()),
@@ -139,8 +79,8 @@ def measure(lab: Lab, group: str, seed: int, flags: Any) -> list[Row]:
             }
             if not lab.models.exclusive:
                 rare = now & ~was & at_rare_place(x).cpu()
-                whole = distance if whole is None else whole  # the first window's
-                nearer = int((distance < whole).sum()) if which == "window" else math.nan
+                # than with p₋ in every step, which is the first of the windows
+                nearer = int((distance < distances[0]).sum()) if which == "window" else math.nan
                 row |= {"gained_rare": int(rare.sum()), "nearer": nearer}
             rows.append(row)
     return rows
