@@ -421,6 +421,9 @@ def test_a_score_is_of_the_samples_and_of_as_many_real_images(each, steps, monke
     (samples, labels, count), (real, real_labels, real_count), _ = asked
     assert samples is x and labels is c and count == real_count == steps
     assert torch.equal(real_labels, c)
+    order = torch.randperm(len(of.data.images), generator=torch.Generator().manual_seed(3)).tolist()
+    first = [i for k in range(K) for i in [i for i in order if of.data.labels[i] == k][:each]]
+    assert torch.equal(real, of.data.scale(of.data.images[first]))  # those of the seed
     train = [tuple(pixel) for pixel in real_pixels(of.data.images).round(5).tolist()]
     for pixel, k in zip(real.flatten(1).double().numpy().round(5).tolist(), c, strict=True):
         assert of.data.labels[train.index(tuple(pixel))] == k
