@@ -17,7 +17,14 @@ ConditionalPredictor = Callable[[Tensor, Tensor, Tensor], Tensor]
 def pair(
     eps: ConditionalPredictor, x_t: Tensor, t: Tensor, first: Tensor, second: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """ε(x_t, first) and ε(x_t, second) by one pass through the network: a batch of 2B."""
+    """ε(x_t, first) and ε(x_t, second) by one pass through the network: a batch of 2B.
+
+    On a CPU labels that are the same are asked once. Elsewhere to look at them would stall the
+    queue of work.
+    """
+    if x_t.device.type == "cpu" and torch.equal(first, second):
+        eps_both = eps(x_t, t, first)  # (B, ...)
+        return eps_both, eps_both
     both = eps(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([first, second]))
     eps_first, eps_second = both.chunk(2)  # (B, ...), (B, ...)
     return eps_first, eps_second

@@ -17,6 +17,7 @@ from guidance.arguments import (
     finite,
     labels,
     pair,
+    per_image,
 )
 
 Weight = Annotated[
@@ -48,8 +49,9 @@ def classifier_free_guidance(
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         c_b = labels("c", c, x_t)  # (B,)
         w_b = factor("w", w, x_t)
-        eps_c, eps_null = pair(eps, x_t, t, c_b, c_b.new_full(c_b.shape, null))
-        active = during(start, stop, t, x_t).view(-1, *[1] * (x_t.ndim - 1))  # (B, 1, ...)
-        return torch.where(active, (1 + w_b) * eps_c - w_b * eps_null, eps_c)
+        active = during(start, stop, t, x_t) & (per_image("w", w, x_t) != 0)  # (B,)
+        eps_c, eps_null = pair(eps, x_t, t, c_b, torch.where(active, null, c_b))
+        acts = active.view(-1, *[1] * (x_t.ndim - 1))  # (B, 1, ...)
+        return torch.where(acts, (1 + w_b) * eps_c - w_b * eps_null, eps_c)
 
     return guided

@@ -14,6 +14,7 @@ from guidance.arguments import (
     factor,
     labels,
     pair,
+    per_image,
 )
 from guidance.classifier_free import Weight
 
@@ -44,7 +45,8 @@ def negative_guidance(
         p_b, n_b = labels("positive", positive, x_t), labels("negative", negative, x_t)  # (B,)
         active = during(start, stop, t, x_t)  # (B,)
         w_b = factor("w", w, x_t)
-        eps_p, eps_n = pair(eps, x_t, t, p_b, torch.where(active, n_b, null))
+        second = torch.where(active, n_b, null)  # (B,)
+        eps_p, eps_n = pair(eps, x_t, t, p_b, torch.where(per_image("w", w, x_t) == 0, p_b, second))
         return (1 + w_b) * eps_p - w_b * eps_n
 
     return guided

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ddpm import Step
 from guidance.app.draw import processes
+from guidance.app.memory import remembering
 from guidance.app.models import Models, load_models, unfinished
 from guidance.app.pictures import FRAMES, Panel, frames, join, save_gif, save_panels
 from guidance.app.rows import Row, rows_of, title
@@ -40,6 +41,7 @@ def draw_rows(kind: str, flags: Any) -> int:
     if flags.steps > models.schedule.T:
         raise ValueError(f"--steps must lie in 1..{models.schedule.T} (T), got {flags.steps}")
     rows, caption = rows_of(kind, flags, models)
+    models = models._replace(memory=remembering(models.unet) if len(rows) > 1 else None)
     steps = _draw(models, rows, flags)
     finals = rearrange(steps[-1].x, "(r n) c h w -> r n c h w", n=flags.n)
     labels = [row.label for row in rows]

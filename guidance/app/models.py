@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ddpm import Schedule
+from guidance.arguments import ConditionalPredictor
 from guidance.classifier import LogProb, class_log_prob
 from unet import NoisyClassifier, UNet, load
 
@@ -23,6 +24,7 @@ class Models(NamedTuple):
     schedule: Schedule
     classes: list[str]  # K names
     info: dict[str, Any]
+    memory: ConditionalPredictor | None = None  # unet as `remembering` makes it
 
     @property
     def K(self) -> int:  # noqa: N802 (the number of classes, and ∅)
@@ -39,7 +41,7 @@ class Models(NamedTuple):
         """Where the networks are, and what is drawn with them."""
         return next(self.unet.parameters()).device
 
-    def trained(self, *labels: int | torch.Tensor) -> UNet:
+    def trained(self, *labels: int | torch.Tensor) -> ConditionalPredictor:
         """ε_θ, for these labels. ValueError where training has shown it none of their kind.
 
         With p_uncond = 0 no label was ever dropped, and nothing has trained ∅; with 1 every one.
@@ -54,7 +56,7 @@ class Models(NamedTuple):
             if p_uncond == 1 and not bool(null.all()):
                 raise ValueError("these weights know no class, only ∅: they were trained with "
                                  "p_uncond = 1")  # fmt: skip
-        return self.unet
+        return self.memory or self.unet
 
     def log_prob(self, y: int | torch.Tensor) -> LogProb:
         """log p_φ(y|x_t). ValueError where nobody has loaded p_φ."""

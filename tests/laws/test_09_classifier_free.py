@@ -125,6 +125,33 @@ def test_one_network_pass_of_twice_the_batch():
     assert_close(out, x_t * factor.view(-1, 1, 1, 1))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ({"w": 0.0}, 3),
+        ({"w": torch.zeros(3)}, 3),
+        ({"w": 2.0, "start": 3}, 3),  # t = 4, 5, 6 are before it
+        ({"w": 2.0, "stop": 6}, 3),
+        ({"w": 2.0, "start": 5}, 6),  # one of the three is guided
+        ({"w": torch.tensor([0.0, 0.0, 1.0])}, 6),
+        ({"w": -1.0}, 6),
+    ],
+)
+def test_a_pass_that_changes_nothing_is_not_made(arguments, asked):
+    """CFG Eq. 6 with w(t) = 0 for every image is ε(c), of a batch of B: bit for bit what a network
+    says that is asked once. One guided image is enough for the batch of 2B."""
+    spy, x_t, t = Spy(), normal((3, 2)), torch.tensor([4, 5, 6])
+    c = torch.tensor([2, 0, 1])
+    out = classifier_free_guidance(spy, c, null=9, **arguments)(x_t, t)
+    ((x, _, labels),) = spy.calls
+    assert len(x) == asked and torch.equal(labels[:3], c)
+    start, stop = arguments.get("start", 6), arguments.get("stop", 0)
+    w = torch.as_tensor(arguments["w"]) * ((t <= start) & (t > stop))
+    assert_close(out, x_t * ((1 + w) * (1 + c) - w * 10)[:, None].double(), rtol=1e-14, atol=0)
+    if asked == 3:
+        assert torch.equal(out, x_t * (1 + c)[:, None])
+
+
 def test_w_and_c_per_image():
     """CFG Eq. 6 with w and c for each image: a batch is as many calls."""
     spy, x_t, t = Spy(), normal((3, 2)), torch.tensor([4, 5, 6])

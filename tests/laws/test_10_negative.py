@@ -168,6 +168,29 @@ def test_one_network_pass_of_twice_the_batch(mixture):
     assert calls == [(4, [P, P, N, N])]
 
 
+@pytest.mark.parametrize(
+    ("positive", "w", "start", "asked"),
+    [
+        (P, W, None, 6),
+        (P, 0.0, None, 3),
+        (P, W, 3, 6),
+        (NULL, W, 3, 3),
+        (NULL, W, 5, 6),
+        (N, W, 9, 3),
+    ],
+)
+def test_a_pass_that_changes_nothing_is_not_made(positive, w, start, asked):
+    """NegPrompt Eq. 5 where both tokens are one, as ∅ and ∅ are before the start step (t = 4, 5, 6
+    here), or where w = 0: ε(p₊), of a batch of B."""
+    spy, x_t, t = Spy(), normal((3, 2)), torch.tensor([4, 5, 6])
+    out = negative_guidance(spy, positive, N, w, null=NULL, start=start)(x_t, t)
+    ((x, _, _),) = spy.calls
+    assert len(x) == asked
+    second = torch.where(t <= (start or 6), N, NULL)
+    expected = x_t * ((1 + w) * (1 + positive) - w * (1 + second))[:, None]
+    assert_close(out, expected, rtol=1e-13, atol=1e-14)
+
+
 @pytest.mark.parametrize("removed", [0, 1, 2])
 def test_the_score_without_a_class(schedule, mixture, removed):
     """DNG: log p_t(x|¬c) of the mixture without class c has the score of ε(∅) pushed away from
