@@ -8,6 +8,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 from ddpm.bound import Bound, variational_bound
+from ddpm.dpm_solver import dpm_solver
 from ddpm.forward import q_posterior, q_sample
 from ddpm.loss import Predictor, simple_loss
 from ddpm.mixture import GaussianMixture
@@ -23,6 +24,7 @@ __all__ = [
     "ancestral",
     "cosine_schedule",
     "ddim",
+    "dpm_solver",
     "linear_schedule",
     "predict_x_0",
     "q_posterior",

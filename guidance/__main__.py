@@ -16,7 +16,7 @@ class Sampling:
     weights: str = flag(text="e.g. runs/digits, or a U-Net's file in it", metavar="DIR", path=True)
     positive: str = flag("", "class names or numbers; null or K is ∅ (default: every class, null "
                          "for negative)", name="--class", metavar="C[,C…]")  # fmt: skip
-    sampler: str = flag("ddim", "which sampler", choices=("ddim", "ancestral"))
+    sampler: str = flag("ddim", "which sampler", choices=("ddim", "dpm-solver", "ancestral"))
     steps: int = flag(50, "updates, 1..T", least=1)
     eta: float = flag(0.0, "DDIM's η: 0 is deterministic", least=0)
     variance: str = flag("posterior", "ancestral's σ²: β_t or β̃_t; beta suits all T steps",

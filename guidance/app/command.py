@@ -25,11 +25,10 @@ def draw_rows(kind: str, flags: Any) -> int:
     """Sample row by row and write the picture. ValueError or OSError with one clear line."""
     if flags.out and Path(flags.out).suffix != ".png":
         raise ValueError(f"--out must end in .png, got {flags.out}")
-    mean_shift, ddim_chosen = getattr(flags, "mean_shift", False), flags.sampler == "ddim"
-    if mean_shift and ddim_chosen:
-        raise ValueError("--mean-shift needs --sampler ancestral, got ddim")
-    if flags.eta and not ddim_chosen:
-        raise ValueError(f"--eta needs --sampler ddim, got {flags.eta} with ancestral")
+    if getattr(flags, "mean_shift", False) and flags.sampler != "ancestral":
+        raise ValueError(f"--mean-shift needs --sampler ancestral, got {flags.sampler}")
+    if flags.eta and flags.sampler != "ddim":
+        raise ValueError(f"--eta needs --sampler ddim, got {flags.eta} with {flags.sampler}")
     if flags.save:
         check_free(Path(flags.save))
     begin = time.perf_counter()

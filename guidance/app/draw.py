@@ -17,7 +17,7 @@ from guidance.app.models import Models
 from guidance.arguments import check_labels, look_at_vector
 
 Sampler = Callable[..., Iterator[Step]]
-"""`ddim` or `ancestral`, with all bound but schedule, eps, x_T and generator."""
+"""`ddim`, `dpm_solver` or `ancestral`, with all bound but schedule, eps, x_T and generator."""
 DDIM_50: Sampler = partial(ddim, steps=50)
 EVERY = slice(None)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from ddpm import ancestral, ddim
+from ddpm import ancestral, ddim, dpm_solver
 from guidance.app import guides
 from guidance.app.draw import Sampler, window
 from guidance.app.guides import Guide
@@ -48,14 +48,19 @@ def rows_of(kind: str, flags: Any, models: Models) -> tuple[list[Row], str]:
     ]
     if "positive" not in shown:
         fixed[0] = f"class {fixed[0]}"
-    ddim_chosen = flags.sampler == "ddim"
-    how = f"DDIM, η = {flags.eta:g}" if ddim_chosen else f"ancestral, {flags.variance}"
+    how = {
+        "ddim": f"DDIM, η = {flags.eta:g}",
+        "dpm-solver": "DPM-Solver++ (2M)",
+        "ancestral": f"ancestral, {flags.variance}",
+    }[flags.sampler]
     return rows, ", ".join([*fixed, f"{flags.steps} steps of {how}", f"seed {flags.seed}"])
 
 
 def _sampler(flags: Any, row: dict[str, Any], models: Models) -> Sampler:
     if flags.sampler == "ddim":
         return functools.partial(ddim, steps=flags.steps, eta=flags.eta)
+    if flags.sampler == "dpm-solver":
+        return functools.partial(dpm_solver, steps=flags.steps)
     shift = None
     if getattr(flags, "mean_shift", False):
         shift = classifier_mean_shift(models.log_prob(row["positive"]), row["scale"])

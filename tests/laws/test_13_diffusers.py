@@ -7,7 +7,15 @@ import torch
 from oracles import normal
 from torch.testing import assert_close
 
-from ddpm import ancestral, cosine_schedule, ddim, linear_schedule, q_sample, timesteps
+from ddpm import (
+    ancestral,
+    cosine_schedule,
+    ddim,
+    dpm_solver,
+    linear_schedule,
+    q_sample,
+    timesteps,
+)
 
 # Its tables are float32: 1 − ᾱ_1 = 1e-4 keeps 3 to 4 digits there.
 CLOSE = {"rtol": 1e-3, "atol": 2e-4}
@@ -120,3 +128,33 @@ def test_forward_noising(diffusers):
     x_0, noise, t = normal((6, 3)), normal((6, 3), 1), torch.tensor([1, 2, 10, 100, 500, 1000])
     expected = theirs.add_noise(x_0, noise, t - 1)
     assert_close(q_sample(schedule, x_0, t, noise), expected, **CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its own
+@pytest.mark.parametrize("steps", [50, 8, 20, [1000, 900, 400, 390, 20]])
+@pytest.mark.parametrize("clip", [None, (-1, 1)])
+def test_dpm_solver_step_by_step(diffusers, steps, clip):
+    """DPM-Solver++ Alg. 2 beside DPMSolverMultistepScheduler, which ends with a first-order update
+    too. It has no fixed clip: x̂_0 is handed to it as its data prediction."""
+    schedule, config = schedules("linear")
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        num_train_timesteps=1000,
+        prediction_type="sample",
+        final_sigmas_type="zero",
+        lower_order_final=True,
+        timestep_spacing="trailing",
+        **config,
+    )
+    visited = timesteps(1000, steps) if isinstance(steps, int) else steps
+    scheduler.set_timesteps(len(visited))
+    if isinstance(steps, int):
+        assert [t - 1 for t in visited] == scheduler.timesteps.tolist()
+    alpha_bar = schedule.alpha_bar[visited]
+    scheduler.timesteps = torch.tensor([t - 1 for t in visited])
+    sigmas = torch.cat([((1 - alpha_bar) / alpha_bar).sqrt(), torch.zeros(1)])
+    scheduler.sigmas = sigmas  # what it makes of its float32 tables
+    x = normal((5, 3))
+    for step in dpm_solver(schedule, eps, x, steps, clip=clip):
+        theirs = scheduler.step(step.x_0, step.t - 1, x).prev_sample
+        assert_close(step.x, theirs, **CLOSE)
+        x = step.x

@@ -14,7 +14,7 @@ from equation_index import INDEX, ROOT, equations, name_of, named_tests
 
 NUMBERS = r"\d+(?:–\d+)?(?:, \d+(?:–\d+)?)*"
 CITATION = re.compile(
-    rf"(?<!\w)(DDPM|ADM|CFG|NegPrompt|DDIM|DNG)((?:,?\s+(?:Eq|Alg)\.\s+{NUMBERS})+)"
+    rf"(?<!\w)(DDPM|ADM|CFG|NegPrompt|DDIM|DPM-Solver\+\+|DNG)((?:,?\s+(?:Eq|Alg)\.\s+{NUMBERS})+)"
 )
 COMPLETE = {
     "DDPM": [f"Eq. {n}" for n in range(1, 17)] + ["Alg. 1", "Alg. 2"],
@@ -22,6 +22,7 @@ COMPLETE = {
     "CFG": [f"Eq. {n}" for n in range(1, 7)] + ["Alg. 1", "Alg. 2"],
     "NegPrompt": ["Eq. 4", "Eq. 5"],
     "DDIM": ["Eq. 12", "Eq. 16"],
+    "DPM-Solver++": ["Alg. 2"],
     "DNG": ["Eq. 10", "Alg. 1"],
 }
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from tiny import perturbed
 
-from ddpm import ancestral, ddim, linear_schedule, timesteps
+from ddpm import ancestral, ddim, dpm_solver, linear_schedule, timesteps
 from guidance import (
     class_log_prob,
     classifier_free_guidance,
@@ -42,7 +42,7 @@ OF_KIND = {  # every other flag is of every kind
 # None is a flag that is not given, True one without a value.
 FACTORS = {
     "kind": tuple(KINDS),
-    "sampler": (None, "ancestral"),
+    "sampler": (None, "ancestral", "dpm-solver"),
     "eta": (None, "0.7"),
     "variance": (None, "beta"),
     "class": ("bee", "2", None, "null"),
@@ -70,8 +70,8 @@ def allowed(line):
         all(kind in OF_KIND.get(flag, KINDS) for flag, value in line.items() if value)
         and not (kind == "negative" and line.get("negative", "cat") is None)
         and not (kind == "classifier" and line.get("class") == "null")
-        and not (sampler == "ancestral" and line.get("eta"))
-        and not (sampler is None and line.get("mean-shift"))
+        and not (sampler and line.get("eta"))
+        and not (sampler != "ancestral" and line.get("mean-shift"))
     )
 
 
@@ -186,6 +186,8 @@ def sentence(networks, line):
         if line.get("sampler") == "ancestral":
             variance = line.get("variance") or "posterior"
             return ancestral(SCHEDULE, eps, x_T, S, variance=variance, shift=shift, generator=noise)
+        if line.get("sampler") == "dpm-solver":
+            return dpm_solver(SCHEDULE, eps, x_T, S)
         return ddim(SCHEDULE, eps, x_T, S, eta=float(line.get("eta") or 0), generator=noise)
 
     batches = torch.arange(n).split(int(line.get("batch-size") or 100))
@@ -206,6 +208,8 @@ def said_of(line, row):
     said = {NAMES[c], f"seed {line.get('seed') or 0}"}
     if line.get("sampler") == "ancestral":
         said |= {f"{S} steps of ancestral", line.get("variance") or "posterior"}
+    elif line.get("sampler") == "dpm-solver":
+        said |= {f"{S} steps of DPM-Solver++ (2M)"}
     else:
         said |= {f"{S} steps of DDIM", f"η = {line.get('eta') or 0}"}
     if line["kind"] == "none":

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm import ancestral, ddim
+from ddpm import ancestral, ddim, dpm_solver
 from guidance.app.flags import Parser, add_flags, flag, read
 from guidance.app.guides import classifier_free, none
 from guidance.app.samples import check_free, names_of, save_samples
@@ -31,7 +31,7 @@ class Flags(LabFlags):
     weights: str = flag(text="e.g. weights/mnist", metavar="DIR", path=True)
     n: int = flag(500, "samples, as many of each class", least=1, most=1_000_000)
     w: float = flag(1.0, "classifier-free guidance's w: 0 is off")
-    sampler: str = flag("ddim", "which sampler", choices=("ddim", "ancestral"))
+    sampler: str = flag("ddim", "which sampler", choices=("ddim", "dpm-solver", "ancestral"))
     steps: int = flag(50, "updates of the sampler", least=1, most=1_000_000)
     eta: float = flag(0.0, "DDIM's η: 0 is deterministic", least=0)
     variance: str = flag("posterior", "ancestral's σ²", choices=("beta", "posterior"))
@@ -108,7 +108,7 @@ def evaluate(given: argparse.Namespace) -> int:
         "weights": lab.fingerprint,
         "dtype": lab.dtype_name,
         "w": flags.w,
-        "sampler": "ddim" if flags.sampler == "ddim" else f"ancestral, {flags.variance}",
+        "sampler": flags.sampler + f", {flags.variance}" * (flags.sampler == "ancestral"),
         "eta": flags.eta,
         "steps": flags.steps,
         "n": flags.n,
@@ -136,6 +136,8 @@ def sampler(flags: Flags) -> partial[Any]:
     """The sampler that the flags name, for `draw`."""
     if flags.sampler == "ddim":
         return partial(ddim, steps=flags.steps, eta=flags.eta)
+    if flags.sampler == "dpm-solver":
+        return partial(dpm_solver, steps=flags.steps)
     return partial(ancestral, steps=flags.steps, variance=flags.variance)
 
 

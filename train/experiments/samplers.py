@@ -1,4 +1,4 @@
-"""How many steps does a sampler need? Ancestral with β_t and β̃_t, DDIM with η = 0, ½, 1."""
+"""How many steps does a sampler need? DDIM, DPM-Solver++, ancestral."""
 
 from functools import partial
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ddpm import ancestral, ddim
+from ddpm import ancestral, ddim, dpm_solver
 from guidance.app.draw import Sampler
 from guidance.app.guides import none
 from train.evaluate.lab import Lab
@@ -20,6 +20,7 @@ SAMPLERS: dict[str, Any] = {
     "DDIM, η = 0": partial(ddim, eta=0.0),
     "DDIM, η = 0.5": partial(ddim, eta=0.5),
     "DDIM, η = 1": partial(ddim, eta=1.0),
+    "DPM-Solver++ (2M)": dpm_solver,
     "ancestral, β̃_t": partial(ancestral, variance="posterior"),
     "ancestral, β_t": partial(ancestral, variance="beta"),
 }
