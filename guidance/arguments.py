@@ -14,20 +14,24 @@ ConditionalPredictor = Callable[[Tensor, Tensor, Tensor], Tensor]
 """eps(x_t, t, c) -> ε̂, with x_t (B, ...), t (B,) int64, c (B,) int64 in 0..K and K = ∅."""
 
 
-def pair(
-    eps: ConditionalPredictor, x_t: Tensor, t: Tensor, first: Tensor, second: Tensor
-) -> tuple[Tensor, Tensor]:
-    """ε(x_t, first) and ε(x_t, second) by one pass through the network: a batch of 2B.
+def together(
+    eps: ConditionalPredictor, x_t: Tensor, t: Tensor, *labels: Tensor
+) -> tuple[Tensor, ...]:
+    """ε(x_t, c) for each c of k labels, (B,) each, by one pass through the network: a batch of kB.
 
     On a CPU labels that are the same are asked once. Elsewhere to look at them would stall the
     queue of work.
     """
-    if x_t.device.type == "cpu" and torch.equal(first, second):
-        eps_both = eps(x_t, t, first)  # (B, ...)
-        return eps_both, eps_both
-    both = eps(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([first, second]))
-    eps_first, eps_second = both.chunk(2)  # (B, ...), (B, ...)
-    return eps_first, eps_second
+    asked: list[Tensor] = []
+    places = []
+    for c in labels:
+        same = (i for i, other in enumerate(asked) if torch.equal(c, other))
+        places.append(next(same, len(asked)) if x_t.device.type == "cpu" else len(asked))
+        if places[-1] == len(asked):
+            asked.append(c)
+    k = len(asked)
+    answers = eps(torch.cat([x_t] * k), torch.cat([t] * k), torch.cat(asked)).chunk(k)
+    return tuple(answers[i] for i in places)  # (B, ...) each
 
 
 def per_image(name: str, value: float | Tensor, x_t: Tensor) -> Tensor:
@@ -79,6 +83,12 @@ def look_at_labels(name: str, value: Any, call: Call) -> None:
     check_labels(name, value, call["null"], f" ({call['null']} is ∅)")
 
 
+def look_at_label_or_none(name: str, value: Any, call: Call) -> None:
+    """None, or a label in 0..null, or one for each image."""
+    if value is not None:
+        look_at_labels(name, value, call)
+
+
 def check_labels(name: str, c: int | Tensor, last: int, note: str = "") -> None:
     """ValueError unless every label is an integer in 0..last."""
     found = _tensor(c)
@@ -118,6 +128,7 @@ def look_at_window(name: str, value: Any, call: Call) -> None:
 
 
 Label = Annotated[int | Tensor, look_at_labels]
+LabelOrNone = Annotated[int | Tensor | None, look_at_label_or_none]
 Null = Annotated[int, look_at_null]
 Stop = Annotated[float | Tensor, look_at_window]  # beside an argument `start`
 

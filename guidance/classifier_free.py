@@ -16,8 +16,8 @@ from guidance.arguments import (
     factor,
     finite,
     labels,
-    pair,
     per_image,
+    together,
 )
 
 Weight = Annotated[
@@ -50,7 +50,7 @@ def classifier_free_guidance(
         c_b = labels("c", c, x_t)  # (B,)
         w_b = factor("w", w, x_t)
         active = during(start, stop, t, x_t) & (per_image("w", w, x_t) != 0)  # (B,)
-        eps_c, eps_null = pair(eps, x_t, t, c_b, torch.where(active, null, c_b))
+        eps_c, eps_null = together(eps, x_t, t, c_b, torch.where(active, null, c_b))
         acts = active.view(-1, *[1] * (x_t.ndim - 1))  # (B, 1, ...)
         return torch.where(acts, (1 + w_b) * eps_c - w_b * eps_null, eps_c)
 

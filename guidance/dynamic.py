@@ -8,7 +8,16 @@ from torch import Tensor
 from ddpm import Predictor
 from ddpm.checked import checked
 from ddpm.checks import number
-from guidance.arguments import ConditionalPredictor, Label, Null, factor, finite, labels, pair
+from guidance.arguments import (
+    ConditionalPredictor,
+    Label,
+    LabelOrNone,
+    Null,
+    factor,
+    finite,
+    labels,
+    together,
+)
 from guidance.classifier import LogProb
 
 
@@ -19,15 +28,18 @@ def posterior_negative_guidance(
     negative: Label,
     *,
     null: Null,
+    positive: LabelOrNone = None,
     scale: Annotated[float | Tensor, finite("DNG's λ_0: 0 is off, 1 is exact")] = 1.0,
     p_max: Annotated[float, number(0, 1, inside=True)] = 0.99,
 ) -> Predictor:
-    """ε̂(x_t, t) = ε_θ(x_t, t, ∅) − λ·(ε_θ(x_t, t, c₋) − ε_θ(x_t, t, ∅)),
+    """ε̂(x_t, t) = ε_θ(x_t, t, p₊) − λ·(ε_θ(x_t, t, c₋) − ε_θ(x_t, t, ∅)),
     λ = λ_0·p/(1 − p),  p = p_φ(c₋|x_t)
 
     DNG Eq. 10, Alg. 1, with p from a noisy classifier where the paper tracks it along the path.
-    With λ_0 = 1 and the exact p it is the noise of p(x|not c₋), and off where c₋ is impossible.
-    log_prob: log p(c₋|x_t), (B,), as `class_log_prob` makes it. negative: 0..K, or (B,).
+    With λ_0 = 1 and the exact p it is the noise of p_t(x|p₊)·(1 − p_t(c₋|x)), and off where c₋ is
+    impossible. p₊ is ∅ in the paper (positive=None): that product is then p_t(x|not c₋). With a
+    class it is p_t(x|p₊, not c₋) as far as x_t itself shows that class.
+    log_prob: log p(c₋|x_t), (B,), as `class_log_prob` makes it. negative, positive: 0..K, or (B,).
     scale: λ_0. p is capped at p_max, as a p near 1 has no useful λ. ValueError on bad arguments.
     """
 
@@ -36,7 +48,8 @@ def posterior_negative_guidance(
             p = log_prob(x_t, t).exp().clamp(max=p_max)  # (B,)
         odds = factor("scale", scale, x_t) * factor("p", p / (1 - p), x_t)  # λ, (B, 1, ...)
         n_b = labels("negative", negative, x_t)  # (B,)
-        eps_null, eps_n = pair(eps, x_t, t, torch.full_like(n_b, null), n_b)
-        return eps_null - odds * (eps_n - eps_null)
+        p_b = labels("positive", null if positive is None else positive, x_t)
+        eps_null, eps_n, eps_p = together(eps, x_t, t, torch.full_like(n_b, null), n_b, p_b)
+        return eps_p - odds * (eps_n - eps_null)
 
     return guided

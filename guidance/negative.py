@@ -13,8 +13,8 @@ from guidance.arguments import (
     during,
     factor,
     labels,
-    pair,
     per_image,
+    together,
 )
 from guidance.classifier_free import Weight
 
@@ -46,7 +46,9 @@ def negative_guidance(
         active = during(start, stop, t, x_t)  # (B,)
         w_b = factor("w", w, x_t)
         second = torch.where(active, n_b, null)  # (B,)
-        eps_p, eps_n = pair(eps, x_t, t, p_b, torch.where(per_image("w", w, x_t) == 0, p_b, second))
+        eps_p, eps_n = together(
+            eps, x_t, t, p_b, torch.where(per_image("w", w, x_t) == 0, p_b, second)
+        )
         return (1 + w_b) * eps_p - w_b * eps_n
 
     return guided

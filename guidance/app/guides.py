@@ -68,9 +68,12 @@ def negative(
     )  # fmt: skip
 
 
-def posterior_negative(negative: int | Tensor, scale: float = 1.0) -> Guide:
-    """DNG Eq. 10 on ε(∅): the labels that are drawn for play no part in it."""
+def posterior_negative(
+    negative: int | Tensor, scale: float = 1.0, *, conditional: bool = False
+) -> Guide:
+    """DNG Eq. 10 on ε(∅), or, conditional, on ε(c)."""
     return lambda models, c: posterior_negative_guidance(
         models.trained(negative, models.K),
         models.log_prob(negative), negative, null=models.K, scale=scale,
+        positive=c if conditional else None,
     )  # fmt: skip

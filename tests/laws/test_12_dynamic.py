@@ -37,6 +37,49 @@ def test_the_exact_posterior_deletes_the_class(schedule, mixture, removed):
     )
 
 
+@pytest.mark.parametrize(("positive", "removed"), [(0, 1), (2, 1), (1, 2), (NULL, 0)])
+def test_on_a_class_it_is_the_score_of_a_product(schedule, mixture, positive, removed):
+    """DNG Eq. 10 with p₊ in the first place: ∇log[p_t(x|p₊)·(1 − p_t(c₋|x))], by autograd."""
+    t, x_t = torch.tensor([1, 20, 200, 500, 800, 1000]), normal((6, 2)).requires_grad_()
+    p = mixture.log_posterior(schedule, x_t, t)[:, removed].exp()
+    log_p = mixture.log_prob(schedule, x_t, t, torch.full((6,), positive)) + torch.log1p(-p)
+    (score,) = torch.autograd.grad(log_p.sum(), x_t)
+    guided = posterior_negative_guidance(
+        mixture.eps(schedule), exact(mixture, schedule, removed), removed, null=NULL,
+        positive=positive, p_max=1 - 1e-9,
+    )  # fmt: skip
+    sigma = (1 - schedule.alpha_bar[t]).sqrt()[:, None]
+    tolerance = 1e-11 * float((1 / (1 - p.detach())).max())
+    assert_close(guided(x_t.detach(), t), -sigma * score, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("joint", [0.15, 0.24])  # 0.15 = P(p₊)·P(c₋): independent
+def test_on_a_class_it_deletes_a_concept_that_is_independent_of_it(schedule, joint):
+    """A subject on one axis (at 1, else −1, P = 0.3), a ring on the other (at 1, else −1, P = 0.5).
+    Where neither says anything of the other, the product is the score of p(x|p₊, no ring), that
+    of one Gaussian. Where they go together, x_t must show the subject first: nothing at t = T, all
+    at t = 1."""
+    weight = torch.tensor([joint, 0.3 - joint, 0.5 - joint, 0.2 + joint]).double()
+    mean = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]).double()
+    variance = torch.full((4,), 0.05).double()
+    concepts = torch.tensor([[True, True, False, False], [True, False, True, False]])
+    world = GaussianMixture(mean, variance, weight, concepts)
+    target = GaussianMixture(mean[1:2], variance[1:2])  # the subject without the ring
+    log_prob = lambda x, t: world.log_posterior(schedule, x, t)[:, 1]  # noqa: E731
+    guided = posterior_negative_guidance(
+        world.eps(schedule), log_prob, 1, null=2, positive=0, p_max=1 - 1e-12
+    )
+    x_t = torch.tensor([[0.9, -0.8], [0.7, 0.4], [1.1, -0.2]]).double()
+    missed = {}
+    for t in (1, 300, 600, 1000):
+        t_b = torch.full((3,), t)
+        missed[t] = (guided(x_t, t_b) - target.eps(schedule)(x_t, t_b)).abs().max()
+    if joint == 0.15:
+        assert max(missed.values()) < 1e-6
+    else:
+        assert missed[600] > 1e-3 and missed[1] < 1e-6
+
+
 def test_it_is_negative_guidance_with_a_weight_for_each_image(line):
     """DNG Alg. 1: λ_t = λ_0·p/(1 − p), capped, beside `negative_guidance` with those w."""
     schedule = linear_schedule()
