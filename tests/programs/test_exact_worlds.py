@@ -41,6 +41,7 @@ from train.experiments import (
     price_of_w,
     removal,
     samplers,
+    target,
     timing,
 )
 from train.experiments import sweep as sweep_module
@@ -353,6 +354,77 @@ def test_the_concepts_are_known(w):
     assert len(set(counts)) > 3  # transposed, they would show
     with pytest.raises(ValueError, match="must know concepts"):
         concepts.guides(lab(WORLDS["even"]))
+
+
+TARGET = {"overlap": ((0, 1), 2)}  # of the second label's images some are the third's, too
+
+
+@pytest.mark.parametrize("name", ["ε(p₊)", "negative, w = 2", "2·p/(1 − p)"])
+def test_the_distance_to_the_target_is_known(name, monkeypatch):
+    """Samples of p₊ beside the real images of p₊ of which p₋ is not true."""
+    monkeypatch.setattr(target, "QUESTIONS", TARGET)
+    world, n, seed = OVERLAPPING, 12, 2
+    of = lab(world)
+    ((key, setting),) = [
+        (key, s) for key, s in target.settings(flags(n), of).items() if key[1] == name
+    ]
+    assert key == ("overlap", name)
+    (row,) = target.measure(of, setting, seed, flags(n))
+
+    def predictor(c):
+        if name.startswith("ε"):
+            return guided(world, c)
+        if name.startswith("negative"):
+            return guided(world, c, 2, 2)
+
+        def pushed(k, x, t):
+            p = min(seen(world, x, t, 2), 0.99)
+            away = eps(world, x, t, 2) - eps(world, x, t, K)
+            return eps(world, x, t, c) - 2 * p / (1 - p) * away
+
+        return pushed
+
+    asked = [(0, 1)[i % 2] for i in range(n)]
+    x = pictures(world, [predictor(c) for c in asked], seed)
+    answers = [held_true(world, picture) for picture in x]
+    assert row["left"] == sum(a[2] for a in answers)
+    assert row["kept"] == sum(a[c] for a, c in zip(answers, asked, strict=True))
+
+    def right(images, labels, each):
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
+        of_each = [[i for i in order if labels[i][c] and not labels[i][2]] for c in (0, 1)]
+        each = each or min(map(len, of_each))
+        return real_pixels(images)[[i for places in of_each for i in places[:each]]]
+
+    real = right(of.data.images, of.data.labels.tolist(), None)
+    held_out = right(of.data.test_images, of.data.test_labels.tolist(), n // 2)
+    assert len(held_out) == n < len(real) < len(of.data.labels)
+    said = [tuple(held_true(world, picture)) for picture in real]
+
+    def kl(others):
+        both = {*said, *others}
+        p, q = ({a: (list(part).count(a) + 0.5) / (len(part) + len(both) / 2) for a in both}
+                for part in (said, others))  # fmt: skip
+        return sum(p[a] * math.log(p[a] / q[a]) for a in both)
+
+    assert row["kl"] == close(kl([tuple(a) for a in answers]))
+    assert row["kl_real"] == close(kl([tuple(held_true(world, picture)) for picture in held_out]))
+    assert row["frechet"] == close(frechet(real / 2, x / 2))
+    assert row["frechet_real"] == close(frechet(real / 2, held_out / 2))
+
+
+def test_a_target_that_is_not_there_is_named(monkeypatch):
+    of = lab(OVERLAPPING)
+    with pytest.raises(ValueError, match="must know concepts"):
+        target.guides(lab(WORLDS["even"]), S)
+    monkeypatch.setattr(target, "QUESTIONS", {"overlap": ((2,), 1)})  # which implies it always
+    (setting, *_) = target.settings(flags(4), of).values()
+    with pytest.raises(ValueError, match="no image of one of the labels"):
+        target.measure(of, setting, 0, flags(4))
+    monkeypatch.setattr(target, "QUESTIONS", TARGET)
+    for n, message in ((5, "--n must be a multiple of 2 digits"), (300, "--n must be at most")):
+        with pytest.raises(ValueError, match=message):
+            target.measure(of, ("overlap", setting[1]), 0, flags(n))
 
 
 @pytest.mark.parametrize("w", ["0", "1.5"])

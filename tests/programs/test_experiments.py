@@ -48,7 +48,7 @@ from unet import Judge, NoisyClassifier, UNet, load, save
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "weights/digits"
 # Of the rest: test_worlds.py, test_scenes.py
-NAMES = [name for name in command.EXPERIMENTS if name not in {*command.EXACT, "concepts"}]
+NAMES = [name for name in command.EXPERIMENTS if name not in {*command.EXACT, "concepts", "target"}]
 STEPS = {"samplers": 10, "timing": 3, "course": 2, "removal": 2}  # of the small sweeps; else 4
 
 

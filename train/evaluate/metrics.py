@@ -131,6 +131,19 @@ def diversity(features: Features, c: Classes) -> float:
     return sum(means) / len(means) if means else float("nan")
 
 
+def kl_of_answers(target: Tensor, observed: Tensor) -> float:
+    """KL(shares of the target's answers ‖ shares observed), in nats; an answer is K yes or no.
+
+    target: (n, K) bool; observed: (m, K) bool. Shares are over every answer that either gives, and
+    (count + 1/2)/(total + answers/2), so that one that never came costs much and not infinitely.
+    """
+    both, places = torch.unique(torch.cat([target, observed]), dim=0, return_inverse=True)
+    counts = [torch.bincount(part, minlength=len(both)).double() + 0.5
+              for part in (places[: len(target)], places[len(target) :])]  # fmt: skip
+    p, q = (count / count.sum() for count in counts)
+    return float((p * (p / q).log()).sum())
+
+
 @checked
 def kl_to_uniform(classes: Classes, removed: int, K: int) -> float:
     """KL(1/(K−1) on each kept class ‖ the shares observed), in nats. DNG's class balance.

@@ -19,6 +19,7 @@ EXPERIMENTS = {
     "timing": "when the negative class takes effect: every start step, and early windows",
     "course": "what the negative class does inside the steps: norms, cosine, p_φ, D^(t)",
     "concepts": "scenes: is each concept as likely among the samples as in the data",
+    "target": "scenes: how near each guidance comes to real digits without what is avoided",
     "worlds": "when the negative class acts where ε* is exact: no networks, a world for each claim",
     "samplers": "distance against the number of steps, ancestral and DDIM",
 }
