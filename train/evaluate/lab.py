@@ -58,8 +58,8 @@ class Lab:
             raise ValueError(f"--weights {directory} knows one class: no judge can measure it")
         if not (self.models.exclusive or concepts):
             raise ValueError(f"--weights {directory} knows concepts, of which several can be true; "
-                             "`python -m train.experiments` timing, course, concepts and target take them, "
-                             "and this measures classes")  # fmt: skip
+                             "`python -m train.experiments` timing, course, concepts and "
+                             "target take them, and this measures classes")  # fmt: skip
         self.judge = load_judge(directory, self.models.info).to(device)
         self.data = _real_images(self.models.info, flags)
         self.K = self.models.K
