@@ -247,7 +247,7 @@ def test_what_measures_classes_refuses_concepts(run, mnist, monkeypatch, capsys)
 def test_experiments_take_concepts(name, run, mnist, tmp_path, monkeypatch, capsys):
     """The command to its end: every question has its rows, and the table is shown again alike."""
     if name == "target":  # of ten threes one has no ring
-        mnist = Dataset("mnist", *handwriting(N, 0), *handwriting(1000, 1), mnist.classes)
+        mnist = Dataset("mnist", *handwriting(N, 0), *handwriting(2500, 1), mnist.classes)
     monkeypatch.setattr(train_data, "_torchvision", lambda name, data_dir: mnist)
     out = ["--out", str(tmp_path)]
     flags = [
