@@ -1,0 +1,98 @@
+// The memory that JavaScript and the kernel share: weights at the bottom, and above them what one
+// evaluation makes, which the next one overwrites.
+
+import { hasSimd, kernel } from "./kernel.js";
+import { twin } from "./twin.js";
+
+const PAGE = 65536; // bytes
+
+// A tensor is {at, height, width, channels}: at counts float32, channels last.
+export class Arena {
+  constructor({ plain = !hasSimd() } = {}) {
+    this.memory = new WebAssembly.Memory({ initial: 1 });
+    this.product = (plain ? twin : kernel)(this.memory);
+    this.top = 0;
+  }
+
+  // Ask anew after each allocation: memory that grows moves.
+  get f() {
+    return new Float32Array(this.memory.buffer);
+  }
+
+  // Room for n float32, where the kernel's last tile of a row may run over the end. Not cleared.
+  allocate(n) {
+    const at = this.top;
+    this.top = (at + n + 3) & ~3;
+    const slack = 2 * PAGE;
+    const missing = 4 * this.top + slack - this.memory.buffer.byteLength;
+    if (missing > 0) {
+      try {
+        this.memory.grow(Math.ceil(missing / PAGE) + 64);
+      } catch {
+        throw new Error("this network needs more memory than the browser gives");
+      }
+    }
+    return at;
+  }
+
+  tensor(height, width, channels) {
+    return { at: this.allocate(height * width * channels), height, width, channels };
+  }
+}
+
+export const to8 = (channels) => Math.ceil(channels / 8) * 8;
+export const to2 = (channels) => Math.ceil(channels / 2) * 2;
+
+// A convolution (or linear layer, side = 1) as the kernel takes it: [block of 8][row][k][8], with
+// zeros where channels are filled up. weight: (O, I, side, side), bias: (O,) or null.
+export function pack(arena, weight, bias, cOut, cIn, side) {
+  const [blocks, filled] = [to8(cOut) / 8, to2(cIn)];
+  const K = side * filled;
+  const w = arena.allocate(8 * blocks * side * K);
+  const b = arena.allocate(8 * blocks);
+  const f = arena.f;
+  f.fill(0, w, w + 8 * blocks * side * K);
+  f.fill(0, b, b + 8 * blocks);
+  for (let o = 0; o < cOut; o++) {
+    if (bias) f[b + o] = bias[o];
+    for (let i = 0; i < cIn; i++) {
+      for (let dy = 0; dy < side; dy++) {
+        for (let dx = 0; dx < side; dx++) {
+          const at = ((o >> 3) * side + dy) * K + dx * filled + i;
+          f[w + 8 * at + (o & 7)] = weight[((o * cIn + i) * side + dy) * side + dx];
+        }
+      }
+    }
+  }
+  return { w, b, blocks, K, side, channels: 8 * blocks };
+}
+
+// The convolution of x, which a side of 3 wants with a border of zeros around it (`bordered`).
+export function convolve(arena, x, layer, stride = 1) {
+  const border = layer.side - 1;
+  const [height, width] = [x.height, x.width].map((n) => Math.ceil((n - border) / stride));
+  const out = arena.tensor(height, width, layer.channels);
+  const pixel = 4 * x.channels;
+  const row = x.width * pixel;
+  arena.product(
+    4 * x.at, stride * pixel, stride * row, row, layer.side, layer.K, 4 * layer.w, 4 * layer.b,
+    4 * out.at, 4 * out.channels, 4 * width * out.channels, width, height, layer.blocks,
+  ); // prettier-ignore
+  return out;
+}
+
+// x with a border of one pixel of zeros, and its channels filled up to an even number.
+// copy(f, from, to, n): how a run of n numbers gets there; by default as they are.
+export function bordered(arena, x, copy = (f, from, to, n) => f.copyWithin(to, from, from + n)) {
+  const channels = to2(x.channels);
+  const out = arena.tensor(x.height + 2, x.width + 2, channels);
+  const f = arena.f;
+  const row = out.width * channels;
+  f.fill(0, out.at, out.at + out.height * row);
+  for (let y = 0; y < x.height; y++) {
+    const [from, to] = [x.at + y * x.width * x.channels, out.at + (y + 1) * row + channels];
+    if (channels === x.channels) copy(f, from, to, x.width * channels);
+    else for (let i = 0; i < x.width; i++) copy(f, from + i * x.channels, to + i * channels, x.channels);
+  }
+  return out;
+}

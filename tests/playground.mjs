@@ -1,0 +1,131 @@
+// What tests/programs/test_playground.py asks of docs/playground: a task in, as JSON, its answer out.
+
+import { readFileSync } from "node:fs";
+
+import { Arena } from "../docs/playground/arena.js";
+import * as diffusion from "../docs/playground/diffusion.js";
+import { Judge } from "../docs/playground/judge.js";
+import { kernelBytes } from "../docs/playground/kernel.js";
+import { Generator, randn, streamSeed } from "../docs/playground/rng.js";
+import { noise, unfold } from "../docs/playground/run.js";
+import { readWeights } from "../docs/playground/safetensors.js";
+import { UNet } from "../docs/playground/unet.js";
+
+function weights(path, kind = "UNet") {
+  const file = readFileSync(path);
+  const buffer = file.buffer.slice(file.byteOffset, file.byteOffset + file.length);
+  const { info, tensors } = readWeights(buffer, path.split("/").at(-1), kind);
+  return { info, tensors };
+}
+
+function network(path, plain = false) {
+  const { info, tensors } = weights(path);
+  return { info, unet: new UNet(info.architecture, tensors, { plain }) };
+}
+
+const TASKS = {
+  noise({ seed, sizes, double }) {
+    const generator = new Generator(BigInt(seed));
+    return sizes.map((n) => [...randn(n, generator, double ? Float64Array : Float32Array)]);
+  },
+
+  streams: ({ seed, streams }) => streams.map((i) => String(streamSeed(BigInt(seed), i))),
+
+  schedule({ info, steps, subsequence }) {
+    const s = diffusion.Schedule.fromInfo(info);
+    const { beta, alpha, alphaBar, posteriorVariance } = s;
+    const sub = s.subsequence(diffusion.timesteps(s.T, subsequence)).beta;
+    const visited = steps.map((S) => diffusion.timesteps(s.T, S));
+    return { beta, alpha, alphaBar, posteriorVariance, sub, visited };
+  },
+
+  eps({ file, x, cases, plain }) {
+    const { unet } = network(file, plain);
+    return cases.map(([t, c]) => [...unet.eps(Float32Array.from(x), t, c)]);
+  },
+
+  run({ file, options, x_T }) {
+    const { info, unet } = network(file);
+    const eps = (x, t, c) => unet.eps(x, t, c);
+    const schedule = diffusion.Schedule.fromInfo(info.schedule);
+    const { size, channels } = info.architecture;
+    const x = x_T ? Float32Array.from(x_T) : noise(options.seed, channels * size * size);
+    const all = { ...options, eps, schedule, nullToken: unet.nullToken };
+    return [...unfold(x, 0, all)].map((step) => ({ x: [...step.x], x_0: [...step.x_0] }));
+  },
+
+  judge({ file, images }) {
+    const { info, tensors } = weights(file, "Judge");
+    const judge = new Judge(info.architecture, tensors);
+    return images.map((image) => [...judge.logits(Float32Array.from(image))]);
+  },
+
+  read({ file, kind }) {
+    return { classes: weights(file, kind).info.classes };
+  },
+
+  mixture({ mean, variance, weight, concepts, schedule, x, t }) {
+    const mixture = new diffusion.GaussianMixture(mean, variance, weight, concepts);
+    const s = diffusion.Schedule.fromInfo(schedule);
+    const points = Float64Array.from(x.flat());
+    const labels = [...Array(mixture.nullToken + 1).keys()];
+    return labels.map((c) => ({
+      eps: [...mixture.eps(s)(points, t, c)],
+      logProb: [...mixture.logProb(s, points, t, c)],
+      logPosterior: c < mixture.nullToken ? [...mixture.logPosterior(s, points, t, c)] : null,
+    }));
+  },
+
+  world({ mean, variance, weight, concepts, schedule, x_T, guide, sampler }) {
+    const mixture = new diffusion.GaussianMixture(mean, variance, weight, concepts);
+    const s = diffusion.Schedule.fromInfo(schedule);
+    const eps = mixture.eps(s);
+    const options = { null: mixture.nullToken, start: guide.start, stop: guide.stop };
+    const logProb = (x, t) => mixture.logPosterior(s, x, t, guide.negative);
+    const made = {
+      free: () => diffusion.classifierFreeGuidance(eps, guide.positive, guide.w, options),
+      negative: () =>
+        diffusion.negativeGuidance(eps, guide.positive, guide.negative, guide.w, options),
+      posterior: () => diffusion.posteriorNegativeGuidance(eps, logProb, guide.negative, options),
+    }[guide.kind]();
+    const z = sampler.noise?.map((row) => Float64Array.from(row.flat()));
+    const how = { clip: sampler.clip, noise: () => z.shift() };
+    const x = Float64Array.from(x_T.flat());
+    const steps =
+      sampler.name === "ddim"
+        ? diffusion.ddim(s, made, x, sampler.steps, { ...how, eta: sampler.eta })
+        : diffusion.ancestral(s, made, x, sampler.steps, { ...how, variance: sampler.variance });
+    return [...steps].map((step) => ({ t: step.t, x: [...step.x], x_0: [...step.x_0] }));
+  },
+
+  // The kernel and its twin on the same numbers: what each leaves in its whole memory.
+  kernel({ shapes, seed }) {
+    return shapes.map(({ width, height, side, cIn, blocks, stride }) => {
+      const memories = [false, true].map((plain) => {
+        const arena = new Arena({ plain });
+        arena.f.set(randn(4096, new Generator(seed)));
+        arena.allocate(200_000);
+        const f = arena.f;
+        f.set(randn(200_000, new Generator(seed)));
+        const [pixel, row] = [4 * cIn, 4 * cIn * (stride * width + side)];
+        arena.product(
+          0, stride * pixel, stride * row, row, side, side * cIn, 4 * 60_000, 4 * 120_000,
+          4 * 130_000, 32 * blocks, 32 * blocks * width, width, height, blocks,
+        ); // prettier-ignore
+        return arena.f.slice(130_000, 130_000 + height * width * 8 * blocks);
+      });
+      return [...memories[0]].filter((v, i) => !Object.is(v, memories[1][i])).length;
+    });
+  },
+
+  bytes: () => kernelBytes().length,
+};
+
+const { task, ...request } = JSON.parse(readFileSync(0, "utf8"));
+let answer;
+try {
+  answer = { answer: TASKS[task](request) };
+} catch (error) {
+  answer = { error: error.message };
+}
+process.stdout.write(JSON.stringify(answer));
