@@ -1,0 +1,115 @@
+// Chromium without a window, over the DevTools protocol's pipe: no package, no port.
+//
+// In, as JSON: {browser, flags, actions}. Out: {answers, requests, errors}. An action is one of
+//   {goto: url}  {evaluate: expression}  {until: expression}  {screenshot: path}
+//   {size: [width, height], phone, dark}  {press: key}  {mouse: [[x, y], …]} (down, moves, up)
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const { browser, flags, actions } = JSON.parse(readFileSync(0, "utf8"));
+const profile = mkdtempSync(join(tmpdir(), "playground-"));
+const chromium = spawn(
+  browser,
+  ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
+   "--disable-background-networking", `--user-data-dir=${profile}`, "--remote-debugging-pipe",
+   ...flags, "about:blank"],
+  { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] },
+); // prettier-ignore
+
+// Requests and answers are JSON with a zero byte behind; events have no id.
+const [requests, errors, waiting] = [[], [], new Map()];
+let [last, session, rest] = [0, undefined, ""];
+
+function send(method, params = {}) {
+  const id = ++last;
+  chromium.stdio[3].write(`${JSON.stringify({ id, method, params, sessionId: session })}\0`);
+  return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
+}
+
+chromium.stdio[4].setEncoding("utf8").on("data", (text) => {
+  const parts = (rest + text).split("\0");
+  rest = parts.pop();
+  for (const part of parts) heard(JSON.parse(part));
+});
+
+function heard({ id, result, error, method, params }) {
+  if (method === "Network.requestWillBeSent") requests.push(params.request.url);
+  if (method === "Runtime.exceptionThrown") {
+    const { text, exception } = params.exceptionDetails;
+    errors.push(exception?.description ?? text);
+  }
+  if (method === "Log.entryAdded" && params.entry.level === "error") errors.push(params.entry.text);
+  if (id === undefined) return;
+  if (error) waiting.get(id).reject(new Error(error.message));
+  else waiting.get(id).resolve(result);
+}
+
+async function evaluate(expression) {
+  const all = { expression, awaitPromise: true, returnByValue: true };
+  const { result, exceptionDetails } = await send("Runtime.evaluate", all);
+  if (exceptionDetails) {
+    throw new Error(`${expression}: ${exceptionDetails.exception?.description}`);
+  }
+  return result.value;
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+const ACTIONS = {
+  goto: async ({ goto }) => {
+    await send("Page.navigate", { url: goto });
+    await ACTIONS.until({ until: "document.readyState === 'complete'" });
+  },
+  evaluate: ({ evaluate: expression }) => evaluate(expression),
+  until: async ({ until, seconds = 60 }) => {
+    for (const end = Date.now() + 1000 * seconds; Date.now() < end; await pause(50)) {
+      if (await evaluate(until)) return;
+    }
+    throw new Error(`not within ${seconds} s: ${until}; errors: ${errors.join("; ")}`);
+  },
+  size: async ({ size: [width, height], phone = false, dark = false }) => {
+    const device = { width, height, deviceScaleFactor: phone ? 2 : 1, mobile: phone };
+    await send("Emulation.setDeviceMetricsOverride", device);
+    const value = dark ? "dark" : "light";
+    const features = [{ name: "prefers-color-scheme", value }];
+    await send("Emulation.setEmulatedMedia", { features });
+  },
+  press: async ({ press: key }) => {
+    for (const type of ["keyDown", "keyUp"]) await send("Input.dispatchKeyEvent", { type, key });
+  },
+  mouse: async ({ mouse }) => {
+    const at = ([x, y], type) =>
+      send("Input.dispatchMouseEvent", { type, x, y, button: "left", buttons: 1, clickCount: 1 });
+    await at(mouse[0], "mousePressed");
+    for (const point of mouse.slice(1)) await at(point, "mouseMoved");
+    await at(mouse.at(-1), "mouseReleased");
+  },
+  screenshot: async ({ screenshot, whole = false }) => {
+    const { data } = await send("Page.captureScreenshot", { captureBeyondViewport: whole });
+    writeFileSync(screenshot, Buffer.from(data, "base64"));
+  },
+};
+
+let answer;
+try {
+  const { targetId } = await send("Target.createTarget", { url: "about:blank" });
+  const attached = await send("Target.attachToTarget", { targetId, flatten: true });
+  session = attached.sessionId;
+  for (const domain of ["Page", "Runtime", "Network", "Log"]) await send(`${domain}.enable`);
+  const answers = [];
+  for (const action of actions) {
+    const name = Object.keys(ACTIONS).find((key) => key in action);
+    answers.push((await ACTIONS[name](action)) ?? null);
+  }
+  answer = { answers, requests, errors };
+} catch (error) {
+  answer = { failed: `${error.message}`, errors };
+}
+process.stdout.write(JSON.stringify(answer));
+session = undefined;
+chromium.on("exit", () => rmSync(profile, { recursive: true, force: true, maxRetries: 5 }));
+send("Browser.close").catch(() => {});
+setTimeout(() => chromium.kill("SIGKILL"), 5000).unref();
