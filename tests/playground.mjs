@@ -98,24 +98,37 @@ const TASKS = {
     return [...steps].map((step) => ({ t: step.t, x: [...step.x], x_0: [...step.x_0] }));
   },
 
-  // The kernel and its twin on the same numbers: what each leaves in its whole memory.
+  // The kernel and its twin on the same numbers: in how many places of their memories they differ.
   kernel({ shapes, seed }) {
-    return shapes.map(({ width, height, side, cIn, blocks, stride }) => {
-      const memories = [false, true].map((plain) => {
+    return shapes.map(({ width, height, side, cIn, blocks, stride, spread }) => {
+      const [first, second] = [false, true].map((plain) => {
         const arena = new Arena({ plain });
-        arena.f.set(randn(4096, new Generator(seed)));
-        arena.allocate(200_000);
-        const f = arena.f;
-        f.set(randn(200_000, new Generator(seed)));
+        arena.allocate(250_000);
+        arena.f.set(randn(120_000, new Generator(seed)).map((v) => spread * v));
         const [pixel, row] = [4 * cIn, 4 * cIn * (stride * width + side)];
         arena.product(
-          0, stride * pixel, stride * row, row, side, side * cIn, 4 * 60_000, 4 * 120_000,
-          4 * 130_000, 32 * blocks, 32 * blocks * width, width, height, blocks,
+          0, stride * pixel, stride * row, row, side, side * cIn, 4 * 60_000, 4 * 110_000,
+          4 * 120_000, 32 * blocks, 32 * blocks * width, width, height, blocks,
         ); // prettier-ignore
-        return arena.f.slice(130_000, 130_000 + height * width * 8 * blocks);
+        arena.activate(
+          0, row, 4 * 180_000, row, 4 * 110_000, 4 * 111_000, 32 * blocks, width, height,
+        ); // prettier-ignore
+        // What lies behind an image's end is nobody's: a tile may run over it.
+        const area = 8 * blocks * height * width;
+        return [...arena.f.slice(120_000, 120_000 + area), ...arena.f.slice(180_000)];
       });
-      return [...memories[0]].filter((v, i) => !Object.is(v, memories[1][i])).length;
+      return first.filter((v, i) => !Object.is(v, second[i])).length;
     });
+  },
+
+  // SiLU as the kernel has it.
+  silu({ x }) {
+    const arena = new Arena({ plain: false });
+    arena.allocate(3000);
+    arena.f.set(x);
+    arena.f.fill(1, 1000, 1004);
+    arena.activate(0, 0, 4 * 2000, 0, 4000, 4 * 1100, 16, x.length / 4, 1);
+    return [...arena.f.slice(2000, 2000 + x.length)];
   },
 
   bytes: () => kernelBytes().length,

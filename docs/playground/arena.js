@@ -10,7 +10,7 @@ const PAGE = 65536; // bytes
 export class Arena {
   constructor({ plain = !hasSimd() } = {}) {
     this.memory = new WebAssembly.Memory({ initial: 1 });
-    this.product = (plain ? twin : kernel)(this.memory);
+    Object.assign(this, (plain ? twin : kernel)(this.memory)); // product, activate
     this.top = 0;
   }
 
@@ -81,18 +81,38 @@ export function convolve(arena, x, layer, stride = 1) {
   return out;
 }
 
-// x with a border of one pixel of zeros, and its channels filled up to an even number.
-// copy(f, from, to, n): how a run of n numbers gets there; by default as they are.
-export function bordered(arena, x, copy = (f, from, to, n) => f.copyWithin(to, from, from + n)) {
-  const channels = to2(x.channels);
-  const out = arena.tensor(x.height + 2, x.width + 2, channels);
-  const f = arena.f;
+// A tensor for x with a border of one pixel, all zeros, its channels filled up to an even number.
+function border(arena, x) {
+  const out = arena.tensor(x.height + 2, x.width + 2, to2(x.channels));
+  arena.f.fill(0, out.at, out.at + out.height * out.width * out.channels);
+  return out;
+}
+
+// x with a border of zeros, as a convolution wants it.
+export function bordered(arena, x) {
+  const out = border(arena, x);
+  const [f, channels] = [arena.f, out.channels];
   const row = out.width * channels;
-  f.fill(0, out.at, out.at + out.height * row);
   for (let y = 0; y < x.height; y++) {
     const [from, to] = [x.at + y * x.width * x.channels, out.at + (y + 1) * row + channels];
-    if (channels === x.channels) copy(f, from, to, x.width * channels);
-    else for (let i = 0; i < x.width; i++) copy(f, from + i * x.channels, to + i * channels, x.channels);
+    for (let i = 0; i < x.width; i++) {
+      const pixel = from + i * x.channels;
+      f.copyWithin(to + i * channels, pixel, pixel + x.channels);
+    }
   }
+  return out;
+}
+
+// SiLU(x·factor + summand) with a border of zeros; a factor and a summand for each channel.
+export function activated(arena, x, { factor, summand }) {
+  const out = border(arena, x);
+  const C = x.channels;
+  const at = arena.allocate(2 * C);
+  arena.f.set(factor, at);
+  arena.f.set(summand, at + C);
+  arena.activate(
+    4 * x.at, 4 * x.width * C, 4 * (out.at + (out.width + 1) * C), 4 * out.width * C,
+    4 * at, 4 * (at + C), 4 * C, x.width, x.height,
+  ); // prettier-ignore
   return out;
 }

@@ -1,7 +1,7 @@
 // The parts of the U-Net: unet/blocks.py once more, for one image.
 
 import { groupsOf, headsOf } from "./architecture.js";
-import { bordered, convolve, pack, to2 } from "./arena.js";
+import { activated, convolve, pack, to2 } from "./arena.js";
 
 const { fround } = Math;
 const EPS = 1e-5; // torch's, of GroupNorm
@@ -57,19 +57,6 @@ export function groupNorm(arena, x, weight, bias) {
     summand[c] = bias[c] - mean * factor[c];
   }
   return { factor, summand };
-}
-
-// SiLU(h·factor + summand) with a border of zeros, for the convolution that follows.
-export function activated(arena, x, { factor, summand }) {
-  const C = x.channels;
-  return bordered(arena, x, (f, from, to, n) => {
-    for (let i = 0; i < n; ) {
-      for (let c = 0; c < C; c++, i++) {
-        const v = f[from + i] * factor[c] + summand[c];
-        f[to + i] = v / (1 + Math.exp(-v));
-      }
-    }
-  });
 }
 
 // A residual block, and self-attention behind it where the file has it.

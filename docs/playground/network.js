@@ -141,7 +141,7 @@ export class Network {
   measure(chosen, strip, steps) {
     const now = performance.now() - this.begin;
     if (chosen.length === steps) this.times.chosen ??= now;
-    if (strip.every(({ run }) => run.length === steps)) this.times.all ??= now;
+    if (this.times.chosen && strip.every(({ run }) => run.length === steps)) this.times.all ??= now;
   }
 }
 

@@ -1,8 +1,8 @@
 // The noise predictor ε_θ(x_t, t, c): unet/unet.py once more, for one image at a time.
 
 import { upBlocks, widthsOf } from "./architecture.js";
-import { Arena, bordered, convolve, pack } from "./arena.js";
-import { Level, activated, groupNorm, linear, silu, timestepEmbedding } from "./layers.js";
+import { Arena, activated, bordered, convolve, pack } from "./arena.js";
+import { Level, groupNorm, linear, silu, timestepEmbedding } from "./layers.js";
 
 export class UNet {
   // architecture, tensors: of `readWeights`. plain: the twin in the kernel's place.
