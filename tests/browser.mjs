@@ -3,6 +3,7 @@
 // In, as JSON: {browser, flags, actions}. Out: {answers, requests, errors}. An action is one of
 //   {goto: url}  {evaluate: expression}  {until: expression}  {screenshot: path}
 //   {size: [width, height], phone, dark}  {press: key}  {mouse: [[x, y], …]} (down, moves, up)
+//   {files: [paths], of: selector}  {before: script}, which runs before a page's own
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -56,6 +57,7 @@ async function evaluate(expression) {
   return result.value;
 }
 
+const KEYS = { ArrowLeft: 37, ArrowUp: 38, ArrowRight: 39, ArrowDown: 40, Tab: 9, Home: 36, End: 35 };
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const ACTIONS = {
@@ -78,7 +80,10 @@ const ACTIONS = {
     await send("Emulation.setEmulatedMedia", { features });
   },
   press: async ({ press: key }) => {
-    for (const type of ["keyDown", "keyUp"]) await send("Input.dispatchKeyEvent", { type, key });
+    const code = KEYS[key];
+    for (const type of ["rawKeyDown", "keyUp"]) {
+      await send("Input.dispatchKeyEvent", { type, key, code: key, windowsVirtualKeyCode: code });
+    }
   },
   mouse: async ({ mouse }) => {
     const at = ([x, y], type) =>
@@ -87,6 +92,12 @@ const ACTIONS = {
     for (const point of mouse.slice(1)) await at(point, "mouseMoved");
     await at(mouse.at(-1), "mouseReleased");
   },
+  files: async ({ files, of }) => {
+    const { root } = await send("DOM.getDocument");
+    const { nodeId } = await send("DOM.querySelector", { nodeId: root.nodeId, selector: of });
+    await send("DOM.setFileInputFiles", { nodeId, files });
+  },
+  before: ({ before: source }) => send("Page.addScriptToEvaluateOnNewDocument", { source }),
   screenshot: async ({ screenshot, whole = false }) => {
     const { data } = await send("Page.captureScreenshot", { captureBeyondViewport: whole });
     writeFileSync(screenshot, Buffer.from(data, "base64"));

@@ -9,7 +9,9 @@ import { kernelBytes } from "../docs/playground/kernel.js";
 import { Generator, randn, streamSeed } from "../docs/playground/rng.js";
 import { noise, unfold } from "../docs/playground/run.js";
 import { readWeights } from "../docs/playground/safetensors.js";
+import { defaults, format, labelOf, parse } from "../docs/playground/state.js";
 import { UNet } from "../docs/playground/unet.js";
+import { acting, command, formula } from "../docs/playground/words.js";
 
 function weights(path, kind = "UNet") {
   const file = readFileSync(path);
@@ -52,6 +54,21 @@ const TASKS = {
     const x = x_T ? Float32Array.from(x_T) : noise(options.seed, channels * size * size);
     const all = { ...options, eps, schedule, nullToken: unet.nullToken };
     return [...unfold(x, 0, all)].map((step) => ({ x: [...step.x], x_0: [...step.x_0] }));
+  },
+
+  // A whole run, and the same one from each of its states on: in how many numbers they differ.
+  branches({ file, options }) {
+    const { info, unet } = network(file);
+    const eps = (x, t, c) => unet.eps(x, t, c);
+    const schedule = diffusion.Schedule.fromInfo(info.schedule);
+    const { size, channels } = info.architecture;
+    const all = { ...options, eps, schedule, nullToken: unet.nullToken };
+    const x_T = noise(options.seed, channels * size * size);
+    const whole = [...unfold(x_T, 0, all)].map((step) => step.x);
+    return whole.slice(0, -1).map((x, k) => {
+      const rest = [...unfold(x, k + 1, all)].map((step) => step.x);
+      return rest.flatMap((y, i) => [...y].filter((v, j) => v !== whole[k + 1 + i][j])).length;
+    });
   },
 
   judge({ file, images }) {
@@ -130,6 +147,15 @@ const TASKS = {
     arena.activate(0, 0, 4 * 2000, 0, 4000, 4 * 1100, 16, x.length / 4, 1);
     return [...arena.f.slice(2000, 2000 + x.length)];
   },
+
+  parse({ hash }) {
+    const { state, errors } = parse(hash);
+    return { state, errors, hash: format(state), again: parse(format(state)).state };
+  },
+  defaults: () => defaults(),
+  label: ({ text, classes }) => labelOf("class", text, classes),
+  command: ({ hash, starts, file }) => command({ ...parse(hash).state, file }, starts),
+  words: ({ numbers, when }) => ({ formula: formula(numbers), acting: acting(...when) }),
 
   bytes: () => kernelBytes().length,
 };

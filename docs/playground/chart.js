@@ -1,12 +1,17 @@
 // Lines over the steps of a run, as SVG: how strongly p₊ and p₋ pull.
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [420, 190, 34, 44, 10, 34];
+const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [440, 190, 34, 76, 10, 34];
 
-function make(tag, attributes, text) {
+function make(tag, attributes, text = "") {
   const made = document.createElementNS(SVG, tag);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text) made.textContent = text;
+  text.split(/_(.)/u).forEach((part, i) => {
+    const span = document.createElementNS(SVG, "tspan"); // what follows an underscore is lower
+    span.textContent = part;
+    span.setAttribute("dy", [0, 3, -3][i ? 2 - (i % 2) : 0]);
+    if (part) made.append(span);
+  });
   return made;
 }
 

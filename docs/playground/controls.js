@@ -14,6 +14,11 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Text with what stands behind an underscore below the line: x_t, ε_∅.
+export function rich(text) {
+  return text.split(/_(.)/u).map((part, i) => (i % 2 ? element("sub", {}, part) : part));
+}
+
 // A range with its value beside it. most(state): its end, where that depends on other options.
 export function slider(store, key, label, { most, show = minus, hint = "" } = {}) {
   const option = OPTIONS[key];
@@ -24,7 +29,7 @@ export function slider(store, key, label, { most, show = minus, hint = "" } = {}
     const end = option.end && value === Number(input.max);
     store.set({ [key]: end ? null : value });
   });
-  const name = element("label", { for: key }, label);
+  const name = element("label", { for: key }, ...rich(label));
   if (hint) name.title = hint;
   const update = (state) => {
     input.min = option.least;

@@ -19,9 +19,12 @@ export async function measured(weights, { positive, negative, nullToken, classes
 // The group of pictures that were asked what is asked here.
 function group(weights, negative, positive, unconditional) {
   if (weights === "mnist") return unconditional ? "present" : "pair";
+  if (!/^\d$/.test(positive)) return null; // p₊ was a digit
   if (negative === "bold") return "bold";
   if (negative !== "ring") return null;
-  return ["3", "8"].includes(positive) ? "ring strongly implied" : "ring half implied";
+  if (["3", "8"].includes(positive)) return "ring strongly implied";
+  if (["1", "7"].includes(positive)) return "ring weakly implied";
+  return ["0", "2", "4", "5", "6"].includes(positive) ? "ring half implied" : null;
 }
 
 async function fetchRows(url) {

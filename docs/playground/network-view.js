@@ -1,8 +1,8 @@
 // What the section of the network looks like.
 
 import { chart } from "./chart.js";
-import { element, scrubber, seedField, select, slider } from "./controls.js";
-import { difference, drawImage, drawNothing, drawSigned, norm } from "./pictures.js";
+import { element, rich, scrubber, seedField, select, slider } from "./controls.js";
+import { difference, drawImage, drawNothing, drawSigned } from "./pictures.js";
 import { SHIPPED } from "./state.js";
 import { bars, inWords } from "./verdict.js";
 import { acting, command, formula, shortNumber } from "./words.js";
@@ -57,7 +57,7 @@ export class NetworkView {
     this.pair = ["without", "with"].map((which) => {
       const canvases = ["x_t", "x̂_0"].map((name) => {
         const canvas = element("canvas", { role: "img" });
-        const caption = element("figcaption", {}, name);
+        const caption = element("figcaption", {}, ...rich(name));
         return { canvas, name, node: element("figure", {}, canvas, caption), caption };
       });
       const title = element("h3");
@@ -106,7 +106,7 @@ export class NetworkView {
     const active = start <= k && k < end;
     const [positive, negative] = [names[labelled.positive], names[labelled.negative]];
     const second = active ? negative : "∅";
-    byId("formula-now").textContent = formula({ w: state.w, positive, second, t });
+    byId("formula-now").replaceChildren(...rich(formula({ w: state.w, positive, second, t })));
     byId("formula-now").className = active ? "active" : "";
     byId("acting").textContent = acting(start, end, state.steps, negative);
     const from = start >= end ? "p₋ never" : `with p₋ = ${negative} from step ${start}`;
@@ -174,16 +174,16 @@ export class NetworkView {
     const visited = (i) => Math.floor((schedule.T * (state.steps - i)) / state.steps);
     const plus = plain.map(({ said }) => difference(said.get(labelled.positive), said.get(nullToken)));
     const minus = looked.map((eps, i) => difference(eps, plain[i].said.get(nullToken)));
-    const scale = Math.max(...[plus[k], minus[k]].filter(Boolean).flatMap((d) => [...d].map(Math.abs)));
+    const scale = Math.max(plus[k]?.most ?? 0, minus[k]?.most ?? 0);
     const rows = [plus, minus].map((row, i) => {
       const { kind, canvas, caption } = this.differences[i];
       const name = kind === "plus" ? "ε₊ − ε_∅" : "ε₋ − ε_∅";
-      if (row[k]) drawSigned(canvas, row[k], weights, scale);
+      if (row[k]) drawSigned(canvas, row[k].values, weights, scale);
       else drawNothing(canvas, weights);
-      const text = row[k] ? `${name} at t = ${t}, norm ${norm(row[k]).toPrecision(2)}` : name;
-      caption.textContent = text;
+      const text = row[k] ? `${name} at t = ${t}, norm ${row[k].norm.toPrecision(2)}` : name;
+      caption.replaceChildren(...rich(text));
       canvas.setAttribute("aria-label", text);
-      return { name: `‖${name}‖`, kind, points: row.map((d, j) => [visited(j), norm(d)]) };
+      return { name: `‖${name}‖`, kind, points: row.map((d, j) => [visited(j), d.norm]) };
     });
     if (curves) {
       rows.unshift({ kind: "minus measured", points: curves.minus });

@@ -52,7 +52,7 @@ export class Network {
   }
 
   take(weights) {
-    this.say("");
+    if (this.version > 1) this.say(""); // but what the URL got wrong stays for the first ones
     this.weights = weights;
     this.runs.load({
       version: this.version,

@@ -13,17 +13,18 @@ export const GUIDANCES = ["none", "classifier-free", "negative", "posterior"];
 const W = [-1, 20, 0.25];
 const SEEDS = 2 ** 53 - 1; // Python takes more, a JavaScript number does not
 
-// The stop step and the shown step are null for "to the end".
+// The stop step and the shown step are null for "to the end". The page opens with a 9 that p₋ turns
+// into a 5, and that is a 9 again if p₋ starts later than at step 10.
 export const OPTIONS = {
   weights: choice("mnist", SHIPPED),
-  class: { kind: "label", fallback: "4" },
+  class: { kind: "label", fallback: "null" },
   negative: { kind: "label", fallback: "9" },
   w: number(2, ...W),
-  "start-step": integer(0, 0, 100),
+  "start-step": integer(8, 0, 100),
   "stop-step": { ...integer(null, 0, 100), end: true },
   steps: integer(20, 1, 100),
   eta: number(0, 0, 1, 0.05),
-  seed: integer(0, 0, SEEDS),
+  seed: integer(32, 0, SEEDS),
   at: { ...integer(null, 0, 100), end: true },
   threads: { ...integer(null, 1, 16), end: true },
   world: choice("looks", [...Object.keys(PRESETS), "own"]),
@@ -45,13 +46,15 @@ export function defaults() {
 // {state, errors}: what is wrong has its default in the state.
 export function parse(hash) {
   const state = defaults();
-  const errors = [];
-  for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
+  const [errors, given] = [[], new Set()];
+  const text = hash.includes("=") ? hash.replace(/^#/, "") : ""; // #exact-world is a place
+  for (const [key, value] of new URLSearchParams(text)) {
     try {
       if (!Object.hasOwn(OPTIONS, key)) {
         throw new Error(`must have none but known keys, got ${key.slice(0, 40)}`);
       }
-      state[key] = read(key, text);
+      state[key] = read(key, value);
+      given.add(key);
     } catch (error) {
       errors.push(`The URL ${error.message}.`);
     }
@@ -61,7 +64,10 @@ export function parse(hash) {
     state.world = OPTIONS.world.fallback;
     errors.push("The URL must give gaussians=… with world=own.");
   }
-  errors.push(...settle(state, ""), ...settle(state, "world-"));
+  for (const prefix of ["", "world-"]) {
+    const moved = settle(state, prefix).filter(({ key }) => given.has(key));
+    errors.push(...moved.map(({ line }) => line)); // a default moves in silence
+  }
   return { state, errors };
 }
 
@@ -84,13 +90,14 @@ function read(key, text) {
   return value;
 }
 
-// Steps that do not fit each other are moved, with a line about it.
+// Steps that do not fit each other are moved, with a line about each: {key, line}.
 export function settle(state, prefix) {
   const errors = [];
   const [steps, start, stop, at] = ["steps", "start-step", "stop-step", "at"].map((k) => prefix + k);
   const move = (key, most, why) => {
     if (state[key] === null || state[key] <= most) return;
-    errors.push(`The URL must give ${key} in 0..${most} (${why}), got ${state[key]}.`);
+    const line = `The URL must give ${key} in 0..${most} (${why}), got ${state[key]}.`;
+    errors.push({ key, line });
     state[key] = most;
   };
   for (const key of [start, stop, at]) move(key, state[steps], steps);

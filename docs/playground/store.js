@@ -34,9 +34,9 @@ export class Store {
     }, 200);
   }
 
-  // The address bar was changed by hand. A bare anchor such as #world is no state.
+  // The address bar was changed by hand. A bare anchor such as #exact-world is no state.
   read() {
-    const hash = this.location.hash;
+    const { hash } = this.location;
     if (hash && !hash.includes("=")) return [];
     const { state, errors } = parse(hash);
     this.set({ ...state, file: this.state.file });

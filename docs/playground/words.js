@@ -1,7 +1,7 @@
 // What the page says in words: the command that makes a picture, the formula with its numbers.
 
 // A word as a shell takes it.
-const quoted = (text) => (/^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+const quoted = (text) => (/^[\w.,/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 // The `python -m guidance …` that draws these start steps in rows, from the same noise.
 export function command(state, starts) {

@@ -1,6 +1,6 @@
 // The section of the exact world: its controls, and what is drawn of it.
 
-import { element, scrubber, seedField, select, slider } from "./controls.js";
+import { element, rich, scrubber, seedField, select, slider } from "./controls.js";
 import { N, SCHEDULE, counts, has, unfoldWorld, worldOf } from "./exact.js";
 import { Handles } from "./handles.js";
 import { contours, field, paths, points, prepare } from "./plane.js";
@@ -83,7 +83,7 @@ export class World {
       this.shown[key] = input.checked;
       this.draw();
     });
-    return element("label", {}, input, ` ${label}`);
+    return element("label", {}, input, " ", ...rich(label));
   }
 
   draw() {
@@ -143,14 +143,17 @@ export class World {
 
   say(state, said, t) {
     const [guidance, w, steps] = ["guidance", "w", "steps"].map((key) => state[`world-${key}`]);
-    const numbers = guidance === "none" || guidance === "posterior" ? "" : `   w = ${shortNumber(w)}`;
-    byId("world-formula").textContent = FORMULAS[guidance] + numbers;
+    const numbers = guidance === "none" || guidance === "posterior" ? "" : `, w = ${shortNumber(w)}`;
+    byId("world-formula").replaceChildren(...rich(FORMULAS[guidance] + numbers));
     const [start, stop] = [state["world-start-step"], state["world-stop-step"]];
     const sentence = acting(start, stop, steps, "the ▲ Gaussians").replace("p₋ never", "It never");
     byId("world-acting").textContent = guidance === "negative" ? sentence : "";
+    const what = guidance === "negative" ? "p₋ in its window" : "this guidance in its window";
+    const plus = said.plusWith + said.plusWithout;
     const text =
-      `Of ${N} points ${said.without} have p₋ without guidance's window and ${said.with} with it: ` +
-      `${said.gained} gained it, ${said.lost} lost it. p₊: ${said.plusWithout} and ${said.plusWith}.`;
+      `Of ${N} points ${said.without} end in p₋ without ${what}, and ${said.with} with it: ` +
+      `${said.gained} came to it, ${said.lost} left it.` +
+      (plus ? ` In p₊ end ${said.plusWithout} and ${said.plusWith}.` : "");
     byId("world-status").textContent = text;
     byId("world-text").textContent = PRESETS[state.world]?.text ?? "";
     this.canvas.setAttribute("aria-label", `The plane at t = ${minus(t)}. ${text}`);
