@@ -18,7 +18,7 @@ const chromium = spawn(
    "--disable-background-networking", `--user-data-dir=${profile}`, "--remote-debugging-pipe",
    ...flags, "about:blank"],
   { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] },
-); // prettier-ignore
+);
 
 // Requests and answers are JSON with a zero byte behind; events have no id.
 const [requests, errors, waiting] = [[], [], new Map()];
@@ -57,7 +57,7 @@ async function evaluate(expression) {
   return result.value;
 }
 
-const KEYS = { ArrowLeft: 37, ArrowUp: 38, ArrowRight: 39, ArrowDown: 40, Tab: 9, Home: 36, End: 35 };
+const KEYS = { ArrowLeft: 37, ArrowUp: 38, ArrowRight: 39, ArrowDown: 40 };
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const ACTIONS = {

@@ -1,4 +1,4 @@
-// What tests/programs/test_playground.py asks of docs/playground: a task in, as JSON, its answer out.
+// What tests/programs/test_playground.py asks of docs/playground: a task, as JSON, and its answer.
 
 import { readFileSync } from "node:fs";
 
@@ -126,10 +126,10 @@ const TASKS = {
         arena.product(
           0, stride * pixel, stride * row, row, side, side * cIn, 4 * 60_000, 4 * 110_000,
           4 * 120_000, 32 * blocks, 32 * blocks * width, width, height, blocks,
-        ); // prettier-ignore
+        );
         arena.activate(
           0, row, 4 * 180_000, row, 4 * 110_000, 4 * 111_000, 32 * blocks, width, height,
-        ); // prettier-ignore
+        );
         // What lies behind an image's end is nobody's: a tile may run over it.
         const area = 8 * blocks * height * width;
         return [...arena.f.slice(120_000, 120_000 + area), ...arena.f.slice(180_000)];

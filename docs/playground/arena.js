@@ -77,7 +77,7 @@ export function convolve(arena, x, layer, stride = 1) {
   arena.product(
     4 * x.at, stride * pixel, stride * row, row, layer.side, layer.K, 4 * layer.w, 4 * layer.b,
     4 * out.at, 4 * out.channels, 4 * width * out.channels, width, height, layer.blocks,
-  ); // prettier-ignore
+  );
   return out;
 }
 
@@ -113,6 +113,6 @@ export function activated(arena, x, { factor, summand }) {
   arena.activate(
     4 * x.at, 4 * x.width * C, 4 * (out.at + (out.width + 1) * C), 4 * out.width * C,
     4 * at, 4 * (at + C), 4 * C, x.width, x.height,
-  ); // prettier-ignore
+  );
   return out;
 }

@@ -54,7 +54,7 @@ export function locals(parameters, integers, vectors) {
     ...less(get(counter), get(limit)),
     0x0d, 0, // br_if: once more
     0x0b, // end
-  ]; // prettier-ignore
+  ];
   const [i32, v128] = [0x7f, 0x7b];
   const type = [0x60, parameters.length, ...parameters.map(() => i32), 0];
   const head = [2, integers.length, i32, vectors.length, v128];
@@ -78,5 +78,5 @@ export function assembled(functions) {
     ...section(3, n, all.map((_, i) => i)),
     ...section(7, n, all.map(([name], i) => [...text(name), 0, i])),
     ...section(10, n, all.map(([, f]) => [...unsigned(f.bytes.length), ...f.bytes])),
-  ]); // prettier-ignore
+  ]);
 }

@@ -63,7 +63,8 @@ export function select(store, key, label, choices, changes = (value) => ({ [key]
 
 // A number with a button for another one.
 export function seedField(store, key) {
-  const input = element("input", { type: "number", id: key, min: 0, step: 1, inputmode: "numeric" });
+  const kind = { type: "number", min: 0, step: 1, inputmode: "numeric" };
+  const input = element("input", { id: key, ...kind });
   input.addEventListener("change", () => {
     const value = Number(input.value);
     const right = Number.isInteger(value) && value >= 0 && value <= OPTIONS[key].most;

@@ -19,7 +19,8 @@ export class Handles {
       input.addEventListener("input", () => this.set({ [key]: 10 ** Number(input.value) }));
       const output = element("output", { for: input.id });
       const name = element("label", { for: input.id }, label);
-      return { key, input, output, node: element("div", { class: "control" }, name, output, input) };
+      const node = element("div", { class: "control" }, name, output, input);
+      return { key, input, output, node };
     };
     this.ranges = [range("variance", "variance", -2, 0.3), range("weight", "weight", -3, 1)];
     this.boxes = ["plus", "minus"].map((key) => {

@@ -19,7 +19,9 @@ export class Judge {
       const n = (key) => p(`norms.${i}.${key}`);
       const factor = n("weight").map((w, o) => w / Math.sqrt(n("running_var")[o] + EPS));
       const bias = n("bias").map((b, o) => b - n("running_mean")[o] * factor[o]);
-      const weight = p(`convolutions.${i}.weight`).map((w, at) => w * factor[Math.floor(at / (9 * cIn))]);
+      const each = 9 * cIn; // numbers for one output channel
+      const kernels = p(`convolutions.${i}.weight`);
+      const weight = kernels.map((w, at) => w * factor[Math.floor(at / each)]);
       return { stride, cOut, layer: pack(arena, weight, bias, cOut, cIn, 3) };
     });
     this.weights = arena.top;

@@ -16,7 +16,7 @@ function product() {
      "out", "outPixel", "outRow", "width", "height", "blocks"],
     ["block", "row", "col", "tap", "k", "first", "base", "p0", "p1", "p2", "p3", "pw"],
     ["a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "w0", "w1", "value"],
-  ); // prettier-ignore
+  );
   const pixels = [0, 1, 2, 3];
   // One k (u = 0) and the next (u = 1): a += x·w for the tile.
   const multiplyAdd = (u) => [
@@ -62,8 +62,9 @@ function product() {
       v.store(get("base"), get(`a${2 * i + 1}`), 16),
       set("base", add(get("base"), get("outPixel"))),
     ]),
-  ]; // prettier-ignore
-  const body = loop("block", "blocks", 1, loop("row", "height", 1, loop("col", "width", 4, ...tile)));
+  ];
+  const tiles = loop("col", "width", 4, ...tile);
+  const body = loop("block", "blocks", 1, loop("row", "height", 1, tiles));
   return { type, bytes: code(body) };
 }
 
@@ -102,7 +103,7 @@ function activate() {
     set("from", add(get("x"), times(get("row"), get("xRow")))),
     set("to", add(get("out"), times(get("row"), get("outRow")))),
     loop("col", "width", 1, loop("channel", "channelBytes", 16, ...value)),
-  ); // prettier-ignore
+  );
   return { type, bytes: code(body) };
 }
 

@@ -146,7 +146,7 @@ function fill(arena, x, N, d, value) {
   }
 }
 
-// Over the first N numbers of each row; the kernel reads one more where N is odd, which is set to 0.
+// Over the first N numbers of each row. The kernel reads one more where N is odd: it is set to 0.
 function softmax(arena, scores, N) {
   const f = arena.f;
   for (let n = 0; n < scores.width; n++) {

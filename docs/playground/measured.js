@@ -3,7 +3,7 @@
 const FILES = { mnist: "../results/course.csv", scenes: "../results/scenes/course.csv" };
 const read = new Map();
 
-// {plus, minus}: points [t, ‖ε − ε_∅‖], means over 90 pictures without p₋. null where there is none.
+// {plus, minus}: points [t, ‖ε − ε_∅‖], means over 90 pictures without p₋; null if there is none.
 export async function measured(weights, { positive, negative, nullToken, classes }) {
   if (!FILES[weights]) return null;
   if (!read.has(weights)) read.set(weights, fetchRows(FILES[weights]));

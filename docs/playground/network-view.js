@@ -1,9 +1,10 @@
 // What the section of the network looks like.
 
-import { chart } from "./chart.js";
 import { element, rich, scrubber, seedField, select, slider } from "./controls.js";
-import { difference, drawImage, drawNothing, drawSigned } from "./pictures.js";
+import { Differences } from "./differences.js";
+import { drawImage, drawNothing } from "./pictures.js";
 import { SHIPPED } from "./state.js";
+import { Strip } from "./strip.js";
 import { bars, inWords } from "./verdict.js";
 import { acting, command, formula, shortNumber } from "./words.js";
 
@@ -28,7 +29,7 @@ export class NetworkView {
       slider(store, "w", "w, the scale", { show: shortNumber, hint: "guidance_scale is w + 1" }),
       slider(store, "start-step", "start step of p₋", {
         most: (state) => state["stop-step"] ?? state.steps,
-        show: (value, state) => (value >= (state["stop-step"] ?? state.steps) ? "never" : String(value)),
+        show: (k, state) => (k >= (state["stop-step"] ?? state.steps) ? "never" : String(k)),
       }),
       slider(store, "stop-step", "stop step of p₋", {
         most: stepsOf,
@@ -38,7 +39,8 @@ export class NetworkView {
       slider(store, "eta", "η, new noise", { show: shortNumber }),
       seedField(store, "seed"),
     ];
-    const file = element("input", { type: "file", id: "file", accept: ".safetensors", multiple: true });
+    const kind = { type: "file", accept: ".safetensors", multiple: true };
+    const file = element("input", { id: "file", ...kind });
     file.addEventListener("change", () => open([...file.files]));
     const drop = element(
       "p",
@@ -72,19 +74,13 @@ export class NetworkView {
       return { title, canvases, verdict, node };
     });
     byId("pair").append(...this.pair.map((side) => side.node));
-    this.differences = ["plus", "minus"].map((kind) => {
-      const canvas = element("canvas", { role: "img" });
-      const caption = element("figcaption");
-      return { kind, canvas, caption, node: element("figure", {}, canvas, caption) };
-    });
-    this.chart = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    byId("differences").append(...this.differences.map((d) => d.node), this.chart);
+    this.strip = new Strip(byId("strip"), (start) => this.store.set({ "start-step": start }));
+    this.differences = new Differences(byId("differences"));
     this.commands = ["The two pictures above", "The row of start steps"].map((title) => {
       const code = element("code", { tabindex: "0" });
       byId("commands").append(element("p", {}, title), element("pre", {}, code));
       return code;
     });
-    this.tiles = [];
   }
 
   busy(text) {
@@ -101,7 +97,7 @@ export class NetworkView {
     const T = weights.schedule.T;
     const at = state.at ?? state.steps;
     const start = state["start-step"];
-    const k = Math.min(at, state.steps - 1); // the step whose formula is shown
+    const k = Math.min(at, chosen.length, state.steps - 1); // the step whose formula is shown
     const t = Math.floor((T * (state.steps - k)) / state.steps);
     const active = start <= k && k < end;
     const [positive, negative] = [names[labelled.positive], names[labelled.negative]];
@@ -113,8 +109,8 @@ export class NetworkView {
     this.pair[0].title.textContent = "without p₋";
     this.pair[1].title.textContent = from;
     [plain, chosen].forEach((run, i) => this.drawSide(this.pair[i], run, at, all));
-    this.drawStrip(all);
-    this.drawDifferences(all, k, t);
+    this.strip.draw(all);
+    this.differences.draw(all, Math.min(at, state.steps - 1));
     this.commands[0].textContent = command(state, start >= end ? [start] : [start, end]);
     this.commands[1].textContent = command(state, all.strip.map((tile) => tile.start));
     const done = all.strip.filter(({ run }) => run.length === state.steps).length;
@@ -138,62 +134,11 @@ export class NetworkView {
       if (image) drawImage(canvas, image, weights);
       else drawNothing(canvas, weights);
       const what = name === "x_t" ? "the state" : "the image that it implies";
-      canvas.setAttribute("aria-label", `${side.title.textContent}: ${what} after ${k} steps. ${said}`);
+      const label = `${side.title.textContent}: ${what} after ${k} steps. ${said}`;
+      canvas.setAttribute("aria-label", label);
     }
-    side.verdict.replaceChildren(...(step ? bars(verdict, weights.classes, { ...labelled, ...weights }) : []));
-  }
-
-  drawStrip({ state, weights, strip, end }) {
-    if (this.tiles.length !== strip.length) {
-      this.tiles = strip.map(() => {
-        const [canvas, name, verdict] = ["canvas", "span", "span"].map((tag) => element(tag));
-        verdict.className = "said";
-        const node = element("button", { type: "button" }, canvas, name, verdict);
-        node.addEventListener("click", () => this.store.set({ "start-step": Number(node.value) }));
-        return { node, canvas, name, verdict };
-      });
-      byId("strip").replaceChildren(...this.tiles.map((tile) => tile.node));
-    }
-    strip.forEach(({ start, run }, i) => {
-      const { node, canvas, name, verdict } = this.tiles[i];
-      const step = run.at(-1);
-      if (step) drawImage(canvas, step.x, weights);
-      else drawNothing(canvas, weights);
-      node.value = start;
-      node.setAttribute("aria-pressed", start === state["start-step"]);
-      node.classList.toggle("unfinished", run.length < state.steps);
-      name.textContent = start === end ? "never" : `step ${start}`;
-      verdict.textContent =
-        run.length === state.steps ? inWords(step.verdict, weights.classes, weights.concepts) : "…";
-    });
-  }
-
-  // ε₊ − ε_∅ and ε₋ − ε_∅ at the shown step of the run without p₋, and their norms over all steps.
-  drawDifferences({ state, weights, labelled, plain, looked, curves }, k, t) {
-    const { nullToken, schedule } = weights;
-    const visited = (i) => Math.floor((schedule.T * (state.steps - i)) / state.steps);
-    const plus = plain.map(({ said }) => difference(said.get(labelled.positive), said.get(nullToken)));
-    const minus = looked.map((eps, i) => difference(eps, plain[i].said.get(nullToken)));
-    const scale = Math.max(plus[k]?.most ?? 0, minus[k]?.most ?? 0);
-    const rows = [plus, minus].map((row, i) => {
-      const { kind, canvas, caption } = this.differences[i];
-      const name = kind === "plus" ? "ε₊ − ε_∅" : "ε₋ − ε_∅";
-      if (row[k]) drawSigned(canvas, row[k].values, weights, scale);
-      else drawNothing(canvas, weights);
-      const text = row[k] ? `${name} at t = ${t}, norm ${row[k].norm.toPrecision(2)}` : name;
-      caption.replaceChildren(...rich(text));
-      canvas.setAttribute("aria-label", text);
-      return { name: `‖${name}‖`, kind, points: row.map((d, j) => [visited(j), d.norm]) };
-    });
-    if (curves) {
-      rows.unshift({ kind: "minus measured", points: curves.minus });
-      rows.unshift({ kind: "plus measured", points: curves.plus });
-    }
-    const label =
-      "How strongly p₊ and p₋ pull over the steps" +
-      (curves ? "; thin and dotted, the mean of 90 pictures" : "");
-    chart(this.chart, { series: rows, T: schedule.T, now: t, label });
-    this.chart.setAttribute("data-curves", curves ? "measured" : "none");
+    const all = { ...labelled, ...weights };
+    side.verdict.replaceChildren(...(step ? bars(verdict, weights.classes, all) : []));
   }
 }
 

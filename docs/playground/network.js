@@ -115,7 +115,8 @@ export class Network {
     this.curves = null;
     if (this.store.state.file) return;
     const { classes, nullToken } = this.weights;
-    const found = await measured(this.store.state.weights, { ...this.labelled, classes, nullToken });
+    const labels = { ...this.labelled, classes, nullToken };
+    const found = await measured(this.store.state.weights, labels);
     if (key !== this.measuredKey) return;
     this.curves = found;
     this.draw();
@@ -134,14 +135,16 @@ export class Network {
       const looked = this.runs.lookedAt(this.labelled.negative);
       const { weights, labelled, curves, runs } = this;
       this.measure(chosen, strip, state.steps);
-      this.view.draw({ state, weights, labelled, curves, end, plain, chosen, strip, looked, x_T: runs.x_T });
+      const shown = { state, weights, labelled, curves, end, plain, chosen, strip, looked };
+      this.view.draw({ ...shown, x_T: runs.x_T });
     });
   }
 
   measure(chosen, strip, steps) {
     const now = performance.now() - this.begin;
     if (chosen.length === steps) this.times.chosen ??= now;
-    if (this.times.chosen && strip.every(({ run }) => run.length === steps)) this.times.all ??= now;
+    const whole = this.times.chosen && strip.every(({ run }) => run.length === steps);
+    if (whole) this.times.all ??= now;
   }
 }
 

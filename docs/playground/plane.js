@@ -47,7 +47,7 @@ export function contours({ c, x, y, unit }, logProb, colour) {
 
 // Where the zero of a bilinear surface crosses the edges of cell (i, j): marching squares.
 function edges(values, i, j) {
-  const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]]; // prettier-ignore
+  const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
   const found = [];
   for (let e = 0; e < 4; e++) {
     const [a, b] = [values[e], values[(e + 1) % 4]];
@@ -111,12 +111,14 @@ export function paths({ c, x, y, unit }, states, at, n, colourOf) {
 // Points as marks that differ in shape as well as in colour: triangle, disc, square.
 export function points({ c, x, y, unit }, state, kindOf, colours) {
   const r = Math.max(2, unit / 22);
+  c.globalAlpha = 0.75;
   for (let b = 0; b < state.length / 2; b++) {
     const kind = kindOf(b);
     const [px, py] = [x(state[2 * b]), y(state[2 * b + 1])];
     c.fillStyle = colours[kind];
     mark(c, kind, px, py, r);
   }
+  c.globalAlpha = 1;
 }
 
 export function mark(c, kind, px, py, r) {

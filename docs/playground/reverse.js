@@ -21,8 +21,8 @@ export function qPosteriorMean(schedule, x_0, x_t, t) {
 // x_{t−1} = √ᾱ_{t−1}·x̂_0 + √(1 − ᾱ_{t−1} − σ_t²)·ε + σ_t·z
 // σ_t = η·√((1 − ᾱ_{t−1})/(1 − ᾱ_t))·√(1 − ᾱ_t/ᾱ_{t−1})
 //
-// DDIM Eq. 12, 16, where t−1 stands for the next visited t. Where clip changes x̂_0, ε is what leads
-// from it to x_t. steps: a number S, or a decreasing list of t. noise() gives z, one a call.
+// DDIM Eq. 12, 16, where t−1 stands for the next visited t. Where clip changes x̂_0, ε is what
+// leads from it to x_t. steps: a number S, or a decreasing list of t. noise() gives z, one a call.
 export function* ddim(schedule, eps, x_T, steps, { clip = [-1, 1], noise = null, eta = 0 } = {}) {
   const visited = [...visits(schedule.T, steps), 0];
   let x = x_T;

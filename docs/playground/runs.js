@@ -17,19 +17,19 @@ export class Runs {
     this.wanted = [];
     this.jobs = 0;
     this.threads = Array.from({ length: threads }, () => {
-      const thread = { worker: new Worker(new URL("worker.js", import.meta.url), { type: "module" }) };
-      thread.worker.onmessage = ({ data }) => this.heard(thread, data);
-      thread.worker.onerror = () => failed("A thread of the page could not start.");
-      thread.job = null;
+      const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+      const thread = { worker, job: null };
+      worker.onmessage = ({ data }) => this.heard(thread, data);
+      worker.onerror = () => failed("A thread of the page could not start.");
       return thread;
     });
     this.failed = failed;
   }
 
-  // Networks for every thread; version tells their runs from those of others.
+  // Networks for every thread; version tells their runs from those of others. info: {T, nullToken,
+  // size}, where size counts the numbers of an image.
   load({ version, info, unet, judge }) {
-    const schedule = timesteps(info.T, 1) && info; // {T}
-    Object.assign(this, { version, T: schedule.T, nullToken: info.nullToken, size: info.size });
+    Object.assign(this, { version, ...info });
     this.wanted = [];
     for (const thread of this.threads) {
       if (thread.job) thread.worker.postMessage({ stop: thread.job.id });
@@ -68,8 +68,8 @@ export class Runs {
   // ε of p₋ along the run without it, as far as it is known: one for each step.
   lookedAt(label) {
     const known = this.known.get(this.settings);
-    const found = [];
-    for (let k = 0; known.has(`look ${label} ${k}`); k++) found.push(known.get(`look ${label} ${k}`));
+    const [found, key] = [[], (k) => `look ${label} ${k}`];
+    for (let k = 0; known.has(key(k)); k++) found.push(known.get(key(k)));
     return found;
   }
 
@@ -148,10 +148,5 @@ export class Runs {
       if (job.settings === this.settings) this.changed();
     }
     if (this.wanted.length) this.dispatch();
-  }
-
-  // Whether everything that is wanted is there.
-  get finished() {
-    return this.wanted.every((wish) => this.jobOf(wish, []) === null) && !this.threads.some((t) => t.job);
   }
 }

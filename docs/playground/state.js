@@ -93,7 +93,8 @@ function read(key, text) {
 // Steps that do not fit each other are moved, with a line about each: {key, line}.
 export function settle(state, prefix) {
   const errors = [];
-  const [steps, start, stop, at] = ["steps", "start-step", "stop-step", "at"].map((k) => prefix + k);
+  const keys = ["steps", "start-step", "stop-step", "at"];
+  const [steps, start, stop, at] = keys.map((key) => prefix + key);
   const move = (key, most, why) => {
     if (state[key] === null || state[key] <= most) return;
     const line = `The URL must give ${key} in 0..${most} (${why}), got ${state[key]}.`;
@@ -126,7 +127,6 @@ export function labelOf(key, text, classes) {
   if (found >= 0) return found;
   if (text === "null" || text === "∅") return K;
   if (/^\d+$/.test(text) && Number(text) <= K) return Number(text);
-  throw new Error(
-    `${key} must be among ${classes.slice(0, 20).join(", ")}, or null (∅), got ${text.slice(0, 40)}`,
-  );
+  const names = classes.slice(0, 20).join(", ");
+  throw new Error(`${key} must be among ${names}, or null (∅), got ${text.slice(0, 40)}`);
 }

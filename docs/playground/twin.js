@@ -7,8 +7,8 @@ const { fround } = Math;
 
 // {product, activate} over this memory; the arguments are the kernel's.
 export function twin(memory) {
-  const floats = () => new Float32Array(memory.buffer);
-  return { product: (...all) => product(floats(), ...all), activate: (...all) => activate(floats(), ...all) };
+  const over = (f) => (...all) => f(new Float32Array(memory.buffer), ...all);
+  return { product: over(product), activate: over(activate) };
 }
 
 function product(
@@ -31,7 +31,7 @@ function product(
       }
     }
   }
-} // prettier-ignore
+}
 
 function activate(f, x, xRow, out, outRow, factor, summand, channelBytes, width, height) {
   const channels = channelBytes / 4;

@@ -42,8 +42,9 @@ function described(name, unet, judge) {
   const file = name.includes(".") ? name : `weights/${name}/unet.safetensors`;
   const { info } = readWeights(unet, file, "UNet");
   const { size, channels, classes: K } = info.architecture;
-  const classes = info.classes;
-  if (!Array.isArray(classes) || classes.length !== K || !classes.every((c) => typeof c === "string")) {
+  const { classes } = info;
+  const named = Array.isArray(classes) && classes.every((name) => typeof name === "string");
+  if (!named || classes.length !== K) {
     throw new Error(`${file} must name its ${K} classes by texts`);
   }
   let schedule;

@@ -36,7 +36,7 @@ export function formula({ w, positive, second, t }) {
 export function acting(start, stop, steps, name) {
   const end = stop ?? steps;
   if (start >= end) return `p₋ never acts: ∅ stands in its place in all ${steps} steps.`;
-  const when = start || end < steps ? `in steps ${start} to ${end - 1} of ${steps}` : "in every step";
-  const rest = start || end < steps ? "; ∅ stands in its place in the others" : "";
-  return `p₋ = ${name} acts ${when}${rest}.`;
+  if (start === 0 && end === steps) return `p₋ = ${name} acts in every step.`;
+  const when = `in steps ${start} to ${end - 1} of ${steps}`;
+  return `p₋ = ${name} acts ${when}; ∅ stands in its place in the others.`;
 }

@@ -19,7 +19,8 @@ const turn = () =>
 
 function load({ unet, judge }) {
   const { info, tensors } = readWeights(unet, "unet.safetensors", "UNet");
-  networks = { unet: new UNet(info.architecture, tensors), schedule: Schedule.fromInfo(info.schedule) };
+  const schedule = Schedule.fromInfo(info.schedule);
+  networks = { unet: new UNet(info.architecture, tensors), schedule };
   if (!judge) return;
   const read = readWeights(judge, "judge.safetensors", "Judge");
   const network = new Judge(read.info.architecture, read.tensors);

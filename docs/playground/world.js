@@ -68,7 +68,7 @@ export class World {
     );
     this.scrub = scrubber(store, "world-", "step shown");
     byId("world-scrubber").append(this.scrub.node);
-    byId("world-key").append("Points at the end: ● p₊, ▲ p₋, ■ neither. Circles are the Gaussians.");
+    byId("world-key").append("Points by their end: ● p₊, ▲ p₋, ■ neither. Circles: Gaussians.");
     store.listen((state, changed) => {
       if ([...changed].some((key) => key.startsWith("world") || key === "gaussians")) this.draw();
     });
@@ -135,7 +135,8 @@ export class World {
     const plane = prepare(this.canvas);
     const { mixture } = world;
     if (this.shown.field) field(plane, (x) => run.eps(x, left), colour("arrow"));
-    if (this.shown.contours) contours(plane, (x) => mixture.logProb(SCHEDULE, x, t), colour("contour"));
+    const logProb = (x) => mixture.logProb(SCHEDULE, x, t);
+    if (this.shown.contours) contours(plane, logProb, colour("contour"));
     if (this.shown.paths) paths(plane, run.states, at, PATHS, (b) => colours[kindOf(b)]);
     points(plane, run.states[at], kindOf, colours);
     this.say(state, said, t);
@@ -143,7 +144,7 @@ export class World {
 
   say(state, said, t) {
     const [guidance, w, steps] = ["guidance", "w", "steps"].map((key) => state[`world-${key}`]);
-    const numbers = guidance === "none" || guidance === "posterior" ? "" : `, w = ${shortNumber(w)}`;
+    const numbers = ["none", "posterior"].includes(guidance) ? "" : `, w = ${shortNumber(w)}`;
     byId("world-formula").replaceChildren(...rich(FORMULAS[guidance] + numbers));
     const [start, stop] = [state["world-start-step"], state["world-stop-step"]];
     const sentence = acting(start, stop, steps, "the ▲ Gaussians").replace("p₋ never", "It never");

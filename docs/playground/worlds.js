@@ -10,27 +10,33 @@ const at = (x, y, variance, weight, plus, minus) => ({ x, y, variance, weight, p
 // `looks` is TWO_MODES of train/experiments/exact.py, and `detail` its SMALLER at another scale.
 export const PRESETS = {
   looks: {
-    name: "p₋ has two looks, one of them rare",
+    name: "p₋ with a rare look",
     gaussians: [
       at(0, 0, 0.05, 0.98, false, false),
       at(1.2, 0, 0.05, 0.019, false, true),
       at(-1.5, 0, 0.05, 0.001, false, true),
     ],
     options: { guidance: "negative", w: 6.5, "start-step": 0, "stop-step": 10, steps: 50 },
-    text: "p₋ is usually at +1.2 and rarely at −1.5. Ten early steps of p₋ push points to the left, over the middle: once p₋ is off, the rare look pulls them in. So p₋ brings out what it forbids. With the stop step at the end nothing of it is left; with w = 4 nothing comes out.",
+    text:
+      "p₋ is usually at +1.2 and rarely at −1.5. Ten early steps of p₋ push points to the " +
+      "left, over the middle: once p₋ is off, the rare look pulls them in. So p₋ brings out " +
+      "what it forbids. With the stop step at the end nothing of it is left; with w = 4 " +
+      "nothing comes out.",
   },
   classes: {
-    name: "three classes, p₊ next to p₋",
+    name: "three classes",
     gaussians: [
       at(-0.3, 0.9, 0.12, 1, true, false),
       at(0.9, 0.3, 0.12, 1, false, true),
       at(-0.6, -1.1, 0.12, 1, false, false),
     ],
-    options: { guidance: "negative", w: 2, "start-step": 0, "stop-step": null, steps: 50 },
-    text: "Asked for p₊, told to avoid p₋. Try a late start: when has a point made up its mind? Then try classifier-free guidance: it pushes away from everything that is not p₊.",
+    options: { guidance: "negative", w: 0.5, "start-step": 0, "stop-step": null, steps: 50 },
+    text:
+      "Asked for p₊, told to avoid p₋. Try a late start: when has a point made up its mind? " +
+      "Then try classifier-free guidance: it pushes away from everything that is not p₊.",
   },
   detail: {
-    name: "a scene p₊ with a small detail p₋",
+    name: "scene p₊, detail p₋",
     gaussians: [
       at(-1.5, -0.25, 0.02, 0.64, false, false),
       at(-1.5, 0.35, 0.02, 0.16, false, true),
@@ -38,17 +44,22 @@ export const PRESETS = {
       at(1.5, 0.35, 0.02, 0.04, true, true),
     ],
     options: { guidance: "negative", w: 2, "start-step": 25, "stop-step": null, steps: 50 },
-    text: "p₊ is decided early, p₋ late: it is the smaller thing. So p₋ may start late and still removes what it forbids, and the points stay near to where they were going.",
+    text:
+      "p₊ is decided early, p₋ late: it is the smaller thing. So p₋ may start late and still " +
+      "removes what it forbids, and the points stay near to where they were going.",
   },
   removal: {
-    name: "remove a class: constant λ or p/(1 − p)",
+    name: "remove p₋",
     gaussians: [
       at(-1.2, -0.5, 0.08, 1, false, false),
       at(0, 1.1, 0.08, 1, false, true),
       at(1.2, -0.5, 0.08, 1, false, false),
     ],
     options: { guidance: "posterior", w: 2, "start-step": 0, "stop-step": null, steps: 50 },
-    text: "λ = p/(1 − p) deletes p₋ exactly and leaves the rest where it is (DNG Eq. 10). Switch to the negative class, which pushes with a constant λ = w: it drags the others out of their places.",
+    text:
+      "λ = p/(1 − p) deletes p₋ exactly and leaves the rest where it is (DNG Eq. 10). Switch " +
+      "to the negative class, which pushes with a constant λ = w: it drags the others out of " +
+      "their places.",
   },
 };
 
