@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test laws soak lint mutants notebooks
+.PHONY: run test laws soak lint mutants notebooks playground
 
 run: .venv/ready  ## train on the embedded digits and draw samples with every guidance
 	$(BIN)/python -m train --preset digits --overwrite
@@ -23,6 +23,11 @@ lint: .venv/ready  ## format, lint and types
 notebooks: .venv/ready  ## open them in JupyterLab (notebooks/execute.py runs all and stores the outputs)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[notebooks]"
 	OMP_NUM_THREADS=1 $(BIN)/jupyter lab --ServerApp.root_dir=notebooks
+
+PORT ?= 8000
+playground:  ## the page of docs/playground, on the loopback address alone
+	(sleep 1; $(PYTHON) -m webbrowser http://127.0.0.1:$(PORT)/docs/playground/) & \
+	$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1
 
 mutants: .venv/ready  ## put faults into ddpm/ and guidance/ and see whether a test notices
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"

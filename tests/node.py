@@ -31,7 +31,7 @@ def node() -> str:
 
 
 def ask(task: str, **request: Any) -> Any:
-    """The answer of docs/playground to a task of tests/playground.mjs; RuntimeError is its error."""
+    """What docs/playground answers to a task of tests/playground.mjs; its error: RuntimeError."""
     done = subprocess.run(
         [node(), str(TESTS / "playground.mjs")],
         input=json.dumps({"task": task, **request}),

@@ -103,7 +103,10 @@ const TASKS = {
       free: () => diffusion.classifierFreeGuidance(eps, guide.positive, guide.w, options),
       negative: () =>
         diffusion.negativeGuidance(eps, guide.positive, guide.negative, guide.w, options),
-      posterior: () => diffusion.posteriorNegativeGuidance(eps, logProb, guide.negative, options),
+      posterior: () => {
+        const all = { ...options, positive: guide.positive, scale: guide.w };
+        return diffusion.posteriorNegativeGuidance(eps, logProb, guide.negative, all);
+      },
     }[guide.kind]();
     const z = sampler.noise?.map((row) => Float64Array.from(row.flat()));
     const how = { clip: sampler.clip, noise: () => z.shift() };

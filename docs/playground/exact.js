@@ -31,12 +31,13 @@ export function worldOf(gaussians) {
 // The guided predictor while stop < t ≤ start.
 export function guided({ mixture, eps, positive, negative }, { guidance, w }, start, stop) {
   const options = { null: mixture.nullToken, start, stop };
-  if (guidance === "none") return (x, t) => eps(x, t, positive);
+  const plain = (x, t) => eps(x, t, positive);
+  if (guidance === "none") return plain;
   if (guidance === "classifier-free") return classifierFreeGuidance(eps, positive, w, options);
   if (guidance === "negative") return negativeGuidance(eps, positive, negative, w, options);
-  if (negative === mixture.nullToken) return eps; // λ·0
+  if (negative === mixture.nullToken) return plain; // λ·0
   const logProb = (x, t) => mixture.logPosterior(SCHEDULE, x, t, negative);
-  return posteriorNegativeGuidance(eps, logProb, negative, options);
+  return posteriorNegativeGuidance(eps, logProb, negative, { ...options, positive });
 }
 
 // {states: x_T and each state after it, eps: the predictor}; n points.

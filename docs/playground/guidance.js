@@ -26,26 +26,26 @@ export function negativeGuidance(
   };
 }
 
-// ε̂(x_t, t) = ε_θ(x_t, t, ∅) − λ·(ε_θ(x_t, t, c₋) − ε_θ(x_t, t, ∅)),  λ = λ_0·p/(1 − p),
-// p = p(c₋|x_t).        DNG Eq. 10
-// logProb(x_t, t) gives log p for each of the B points of x_t. p is capped at pMax, as a p near 1
-// has no useful λ.
+// ε̂(x_t, t) = ε_θ(x_t, t, p₊) − λ·(ε_θ(x_t, t, c₋) − ε_θ(x_t, t, ∅)),  λ = λ_0·p/(1 − p),
+// p = p(c₋|x_t), while stop < t ≤ start, with λ = 0 at every other t.        DNG Eq. 10
+// p₊ is ∅ in the paper. logProb(x_t, t) gives log p for each of the B points of x_t. p is capped at
+// pMax, as a p near 1 has no useful λ.
 export function posteriorNegativeGuidance(
   eps,
   logProb,
   negative,
-  { null: none, scale = 1, pMax = 0.99, start = Infinity, stop = 0 },
+  { null: none, positive = none, scale = 1, pMax = 0.99, start = Infinity, stop = 0 },
 ) {
   return (x_t, t) => {
-    const epsNull = eps(x_t, t, none);
-    if (!during(start, stop, t)) return epsNull;
-    const epsN = eps(x_t, t, negative);
+    const epsP = eps(x_t, t, positive);
+    if (!during(start, stop, t)) return epsP;
+    const [epsN, epsNull] = [eps(x_t, t, negative), eps(x_t, t, none)];
     const lambda = logProb(x_t, t).map((log) => {
       const p = Math.min(Math.exp(log), pMax);
       return (scale * p) / (1 - p);
     });
     const D = x_t.length / lambda.length;
-    return epsNull.map((e, i) => e - lambda[Math.floor(i / D)] * (epsN[i] - e));
+    return epsP.map((e, i) => e - lambda[Math.floor(i / D)] * (epsN[i] - epsNull[i]));
   };
 }
 

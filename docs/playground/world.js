@@ -20,7 +20,7 @@ const FORMULAS = {
   none: "ε̂ = ε*(x_t, t, p₊)",
   "classifier-free": "ε̂ = (1 + w)·ε*(x_t, t, p₊) − w·ε*(x_t, t, ∅)",
   negative: "ε̂ = (1 + w)·ε*(x_t, t, p₊) − w·ε*(x_t, t, p₋)",
-  posterior: "ε̂ = ε*(∅) − λ·(ε*(p₋) − ε*(∅)),  λ = p/(1 − p),  p = p(p₋|x_t)",
+  posterior: "ε̂ = ε*(p₊) − λ·(ε*(p₋) − ε*(∅)),  λ = p/(1 − p),  p = p(p₋|x_t)",
 };
 
 // A preset, as the state has it.

@@ -48,7 +48,14 @@ def table(page: str, name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "weights/mnist/README.md"]
+    "page",
+    [
+        *PAGES,
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/playground/README.md",
+        "weights/mnist/README.md",
+    ],
 )
 def test_links_lead_somewhere(page):
     path = ROOT / page

@@ -10,8 +10,15 @@ from node import ROOT, ask
 from tiny import perturbed
 from torch.testing import assert_close
 
-from ddpm import GaussianMixture, Schedule, ancestral, cosine_schedule, ddim, linear_schedule
-from ddpm import timesteps
+from ddpm import (
+    GaussianMixture,
+    Schedule,
+    ancestral,
+    cosine_schedule,
+    ddim,
+    linear_schedule,
+    timesteps,
+)
 from guidance import classifier_free_guidance, negative_guidance, posterior_negative_guidance
 from guidance.app import guides
 from guidance.app.draw import processes, stream_seed, window
@@ -271,7 +278,12 @@ def test_guidances_and_samplers_in_the_exact_world(case, kind):
         "free": lambda: classifier_free_guidance(eps, 0, 1.5, null=null, start=first, stop=last),
         "negative": lambda: negative_guidance(eps, 0, 1, 1.5, null=null, start=first, stop=last),
         "posterior": lambda: posterior_negative_guidance(
-            eps, lambda x, t: exact.log_posterior(schedule, x, t)[:, 1], 1, null=null
+            eps,
+            lambda x, t: exact.log_posterior(schedule, x, t)[:, 1],
+            1,
+            null=null,
+            positive=0,
+            scale=1.5,
         ),
     }[kind]()
     how = SAMPLERS[case]

@@ -1,12 +1,19 @@
 """docs/playground: its URLs, its words, and the page itself in a browser without a window."""
 
+import contextlib
 import functools
 import http.server
 import json
+import os
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
+import sys
 import threading
+import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -113,7 +120,7 @@ def test_the_formulas_words():
 
 
 def test_the_shown_command_draws_the_pictures(tmp_path, monkeypatch):
-    """All flags at once, with names that a shell has to be told about: the pixels are the page's."""
+    """All flags at once, and names that a shell would take apart: the pixels are the page's."""
     path = tmp_path / "unet.safetensors"
     save(path, perturbed(), INFO)
     hash_ = "#class=bee&negative=cat's&w=1.5&stop-step=4&steps=5&eta=0.5&seed=11"
@@ -380,3 +387,23 @@ def test_where_something_is_missing(page):
         MESSAGE,
     )
     assert "run `make playground`" in answers[-1]
+
+
+def test_make_playground_serves_on_the_loopback_address_alone():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet = {"env": {**os.environ, "BROWSER": "true"}, "stderr": subprocess.DEVNULL}
+    make = ["make", "playground", f"PORT={port}", f"PYTHON={sys.executable}"]
+    with subprocess.Popen(make, cwd=ROOT, start_new_session=True, **quiet) as server:
+        try:
+            url = f"http://127.0.0.1:{port}/docs/playground/page.js"
+            for _ in range(200):
+                with contextlib.suppress(OSError), urllib.request.urlopen(url) as answer:
+                    break
+                time.sleep(0.1)
+            assert answer.status == 200 and "javascript" in answer.headers["Content-Type"]
+            with socket.socket() as other, pytest.raises(OSError):
+                other.connect(("127.0.0.2", port))  # all of 127/8 would answer a server of 0.0.0.0
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
