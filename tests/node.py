@@ -1,5 +1,6 @@
 """Node, from the wheel of the extra `test` or from the machine, and the playground's driver."""
 
+import atexit
 import functools
 import importlib.util
 import json
@@ -30,18 +31,23 @@ def node() -> str:
     return found
 
 
+@functools.cache
+def driver() -> subprocess.Popen[str]:
+    """The one process that answers all of a session's tasks."""
+    command = [node(), str(TESTS / "playground.mjs")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
+    process = subprocess.Popen(command, **pipes)
+    atexit.register(process.communicate)  # which ends its input, and with it the process
+    return process
+
+
 def ask(task: str, **request: Any) -> Any:
     """What docs/playground answers to a task of tests/playground.mjs; its error: RuntimeError."""
-    done = subprocess.run(
-        [node(), str(TESTS / "playground.mjs")],
-        input=json.dumps({"task": task, **request}),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=300,
-    )
-    assert not done.returncode, done.stderr
-    found = json.loads(done.stdout)
+    process = driver()
+    assert process.stdin and process.stdout
+    process.stdin.write(json.dumps({"task": task, **request}) + "\n")
+    process.stdin.flush()
+    found = json.loads(process.stdout.readline())
     if "error" in found:
         raise RuntimeError(found["error"])
     return found["answer"]

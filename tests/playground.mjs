@@ -1,6 +1,7 @@
 // What tests/programs/test_playground.py asks of docs/playground: a task, as JSON, and its answer.
 
 import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
 
 import { Arena } from "../docs/playground/arena.js";
 import * as diffusion from "../docs/playground/diffusion.js";
@@ -163,11 +164,14 @@ const TASKS = {
   bytes: () => kernelBytes().length,
 };
 
-const { task, ...request } = JSON.parse(readFileSync(0, "utf8"));
-let answer;
-try {
-  answer = { answer: TASKS[task](request) };
-} catch (error) {
-  answer = { error: error.message };
+// A task a line, until there are no more.
+for await (const line of createInterface({ input: process.stdin })) {
+  const { task, ...request } = JSON.parse(line);
+  let answer;
+  try {
+    answer = { answer: TASKS[task](request) };
+  } catch (error) {
+    answer = { error: error.message };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
-process.stdout.write(JSON.stringify(answer));

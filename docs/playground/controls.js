@@ -33,7 +33,8 @@ export function slider(store, key, label, { most, show = minus, hint = "" } = {}
   if (hint) name.title = hint;
   const update = (state) => {
     input.min = option.least;
-    input.max = most ? most(state) : Math.min(option.most, key.endsWith("w") ? 10 : option.most);
+    const usual = key.endsWith("w") ? Math.max(10, state[key]) : option.most;
+    input.max = most ? most(state) : usual;
     input.value = state[key] ?? input.max;
     const text = show(state[key], state);
     output.value = text;

@@ -115,6 +115,13 @@ export class NetworkView {
     this.commands[1].textContent = command(state, all.strip.map((tile) => tile.start));
     const done = all.strip.filter(({ run }) => run.length === state.steps).length;
     const whole = done === all.strip.length && chosen.length === state.steps;
+    const said = [plain, chosen].map((run) => {
+      return inWords(run.at(-1)?.verdict, weights.classes, weights.concepts);
+    });
+    // For those who hear the page: once a run is whole, and not at every step.
+    byId("network-said").textContent = whole
+      ? `Without p₋: ${said[0]}. ${this.pair[1].title.textContent}: ${said[1]}.`
+      : "";
     this.busy(
       whole
         ? `All ${done} start steps are drawn.`

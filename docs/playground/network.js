@@ -52,7 +52,8 @@ export class Network {
   }
 
   take(weights) {
-    if (this.version > 1) this.say(""); // but what the URL got wrong stays for the first ones
+    this.first = this.version === 1; // their labels are the URL's; later ones' may not fit
+    if (!this.first) this.say("");
     this.weights = weights;
     this.runs.load({
       version: this.version,
@@ -67,7 +68,8 @@ export class Network {
     this.update(new Set(["weights"]));
   }
 
-  // The labels as numbers; what these weights do not know is said, and ∅ stands in its place.
+  // The labels as numbers. What these weights do not know is set to what they do, and said if it
+  // came from the URL.
   labels(state) {
     const { classes } = this.weights;
     const found = {};
@@ -75,7 +77,7 @@ export class Network {
       try {
         found[key] = labelOf(key, state[key], classes);
       } catch (error) {
-        this.say(error.message);
+        if (this.first) this.say(...this.store.errors, error.message);
         this.store.set({ [key]: key === "class" ? "null" : classes.at(-1) });
         return null;
       }
@@ -90,6 +92,7 @@ export class Network {
     const labels = this.labels(store.state);
     if (!labels) return; // the store has called again
     this.labelled = labels;
+    this.first = true;
     if ([...changed].some((key) => !key.startsWith("world") && key !== "at")) this.want();
     this.showMeasured();
     this.draw();

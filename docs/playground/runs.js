@@ -137,8 +137,11 @@ export class Runs {
   }
 
   heard(thread, { id, error, done, k, ...step }) {
-    if (error) return this.failed(error);
     const job = thread.job;
+    if (error) {
+      [thread.job, this.wanted] = [null, []]; // or it would fail again and again
+      return this.failed(error);
+    }
     if (done) thread.job = null;
     else {
       const key = job.key.startsWith("look")

@@ -199,10 +199,15 @@ def check_run(path, options, seed=5, **change):
     found = ask("run", file=str(path), options=options)
     wanted = python_run(models, options)
     assert len(found) == len(wanted) == options["steps"]
-    for k, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
-        assert_close(torch.tensor(ours["x"]), theirs.x.flatten(), rtol=0, atol=1e-3)
-        if models.schedule.alpha_bar[theirs.t] > 1e-3:  # else ε's rounding comes in times 1/√ᾱ_t
-            assert_close(torch.tensor(ours["x_0"]), theirs.x_0.flatten(), rtol=0, atol=1e-3, msg=k)
+    allowed = torch.full((wanted[0].x.numel(),), 1e-3)
+    for ours, theirs in zip(found, wanted, strict=True):
+        x_0 = theirs.x_0.flatten()
+        # ε's rounding comes into x̂_0 times 1/√ᾱ_t, 20,291 at first, where the clip does not hide it
+        magnified = 3e-6 / models.schedule.alpha_bar[theirs.t].sqrt().float()
+        allowed = torch.where(x_0.abs() < 1, allowed.clamp(min=magnified), allowed)
+        assert ((torch.tensor(ours["x"]) - theirs.x.flatten()).abs() <= allowed).all()
+        assert ((torch.tensor(ours["x_0"]) - x_0).abs() <= allowed).all()
+    assert (allowed == 1e-3).double().mean() > 0.95  # or little would be tested
     return wanted
 
 

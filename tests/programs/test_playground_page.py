@@ -22,7 +22,7 @@ from node import ROOT, TESTS, ask, node
 from PIL import Image
 from tiny import perturbed
 
-from ddpm import linear_schedule
+from ddpm import ddim, linear_schedule
 from guidance.__main__ import main
 from guidance.app.draw import processes, window
 from guidance.app.guides import negative
@@ -209,19 +209,13 @@ def pixels(selector):
     )
 
 
-def python_pixels(models, start, k, x_0=False):
-    first, last = window(models.schedule.T, 6, start)
-    sampler = functools.partial(ddim_6)
+def python_pixels(models, start, k, x_0=False, stop=6, eta=0.0):
+    first, last = window(models.schedule.T, 6, start, stop)
+    sampler = functools.partial(ddim, steps=6, eta=eta)
     guide = negative(9, 2.0, start=first, stop=last)
     (run,) = processes(models, guide, torch.tensor([models.K]), 13, sampler, 1)
     step = list(run)[k - 1]
     return as_bytes(step.x_0 if x_0 else step.x).flatten().int()
-
-
-def ddim_6(*args, **kwargs):
-    from ddpm import ddim
-
-    return ddim(*args, steps=6, **kwargs)
 
 
 def test_the_page_shows_what_python_draws(page):
@@ -246,15 +240,19 @@ def test_the_page_shows_what_python_draws(page):
         evaluate("document.querySelector('#strip [aria-pressed=true]').value"),
         evaluate("document.querySelector('#pair .without .verdict').textContent"),
         MESSAGE,
+        evaluate("playground.store.set({at: null, eta: 0.5, 'start-step': 2, 'stop-step': 4})"),
+        READY,
+        pixels("#pair .with figure:nth-child(1) canvas"),
+        evaluate("document.getElementById('network-said').textContent"),
     )
     models = load_models(ROOT / "weights/digits")
-    found = [a for a in answers if a is not None]
-    for ours, theirs in zip(found, [(6, 6), (1, 6), (2, 6), (1, 3, True)], strict=False):
-        if isinstance(ours, list) and len(ours) == 64:
-            wanted = python_pixels(models, *theirs)
-            assert (torch.tensor(ours) - wanted).abs().max() <= 1
-    assert sum(isinstance(a, list) and len(a) == 64 for a in found) == 4
-    formula, commands, acting, pressed, verdict, message = found[4:]
+    shown = [a for a in answers if isinstance(a, list) and len(a) == 64]
+    expected = [(6, 6), (1, 6), (2, 6), (1, 3, True), (2, 6, False, 4, 0.5)]
+    for ours, theirs in zip(shown, expected, strict=True):
+        assert (torch.tensor(ours) - python_pixels(models, *theirs)).abs().max() <= 1
+    said = [a for a in answers if a is not None and a not in shown]
+    formula, commands, acting, pressed, verdict, message, heard = said
+    assert heard.startswith("Without p₋: ") and "with p₋ = 9 from step 2: " in heard
     assert formula == "ε̂ = 3·ε(xt, 500, ∅) − 2·ε(xt, 500, 9)"
     assert commands[0] == (
         "python -m guidance negative --weights weights/digits --class null --negative 9 --w 2 "
