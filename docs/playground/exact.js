@@ -11,7 +11,7 @@ import {
 } from "./diffusion.js";
 import { Generator, randn, streamSeed } from "./rng.js";
 
-export const N = 400; // points
+export const N = 300; // points
 export const SCHEDULE = cosineSchedule();
 
 // The mixture of these Gaussians, its predictor, and the numbers of p₊ and p₋ in it: ∅ where a

@@ -26,13 +26,12 @@ export class GaussianMixture {
   logJoint(schedule, x_t, b, t, c, into) {
     const a = schedule.alphaBar[t];
     const signal = Math.sqrt(a);
+    const D = this.D;
     for (let m = 0; m < into.length; m++) {
       const v = a * this.variance[m] + 1 - a;
       let square = 0;
-      for (let d = 0; d < this.D; d++) {
-        square += (x_t[b * this.D + d] - signal * this.mean[m][d]) ** 2;
-      }
-      const logP = -0.5 * (square / v + this.D * Math.log(2 * Math.PI * v));
+      for (let d = 0; d < D; d++) square += (x_t[b * D + d] - signal * this.mean[m][d]) ** 2;
+      const logP = -0.5 * (square / v + D * Math.log(2 * Math.PI * v));
       into[m] = this.logWeightGiven[c][m] + logP;
     }
     return into;
@@ -52,7 +51,8 @@ export class GaussianMixture {
     return Float64Array.from({ length: x_t.length / this.D }, (_, b) => {
       this.logJoint(schedule, x_t, b, t, this.nullToken, joint);
       const all = logSumExp(joint);
-      return logSumExp(joint.map((log, m) => (this.concepts[k][m] ? log : -Infinity))) - all;
+      for (let m = 0; m < joint.length; m++) if (!this.concepts[k][m]) joint[m] = -Infinity;
+      return logSumExp(joint) - all;
     });
   }
 
@@ -79,8 +79,12 @@ export class GaussianMixture {
   }
 }
 
+// Loops, as this is called for every point in every step.
 function logSumExp(values) {
-  const most = Math.max(...values);
+  let most = -Infinity;
+  for (let m = 0; m < values.length; m++) if (values[m] > most) most = values[m];
   if (most === -Infinity) return most;
-  return most + Math.log(values.reduce((sum, v) => sum + Math.exp(v - most), 0));
+  let sum = 0;
+  for (let m = 0; m < values.length; m++) sum += Math.exp(values[m] - most);
+  return most + Math.log(sum);
 }

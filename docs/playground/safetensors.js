@@ -80,24 +80,32 @@ function float32(bytes) {
   return new Float32Array(bytes);
 }
 
-// The upper half of a float32.
-function bfloat16(bytes) {
-  const bits = Uint32Array.from(new Uint16Array(bytes), (half) => half << 16);
+// The bits of float32s, from those of halves. A loop: `from` takes twenty times as long.
+function widened(bytes, bitsOf) {
+  const halves = new Uint16Array(bytes);
+  const bits = new Uint32Array(halves.length);
+  for (let i = 0; i < halves.length; i++) bits[i] = bitsOf(halves[i]);
   return new Float32Array(bits.buffer);
 }
 
-// (−1)^sign·2^(e−15)·(1 + m/1024): the exponent moved from 15 to float32's 127. e = 0 is
-// (−1)^sign·2^(−24)·m, and e = 31 is not finite.
+// The upper half of a float32.
+function bfloat16(bytes) {
+  return widened(bytes, (half) => half << 16);
+}
+
+// (−1)^sign·2^(e−15)·(1 + m/1024): the exponent moved from 15 to float32's 127. e = 31 is not
+// finite. e = 0 is (−1)^sign·2^(−24)·m.
 function float16(bytes) {
-  const bits = Uint32Array.from(new Uint16Array(bytes), (half) => {
-    const exponent = half & 0x7c00;
-    const moved = exponent === 0x7c00 ? 0x7f800000 : ((half & 0x7fff) << 13) + (112 << 23);
-    return ((half & 0x8000) << 16) | moved;
+  const halves = new Uint16Array(bytes);
+  const values = widened(bytes, (half) => {
+    const sign = (half & 0x8000) << 16;
+    if ((half & 0x7c00) === 0x7c00) return sign | 0x7f800000;
+    return sign | (((half & 0x7fff) << 13) + (112 << 23));
   });
-  const values = new Float32Array(bits.buffer);
-  new Uint16Array(bytes).forEach((half, i) => {
-    if (!(half & 0x7c00)) values[i] = (half & 0x8000 ? -1 : 1) * 2 ** -24 * (half & 1023);
-  });
+  for (let i = 0; i < halves.length; i++) {
+    const m = halves[i] & 0x7fff;
+    if (m < 0x400) values[i] = (halves[i] & 0x8000 ? -1 : 1) * 2 ** -24 * m;
+  }
   return values;
 }
 

@@ -73,8 +73,13 @@ export class World {
       if ([...changed].some((key) => key.startsWith("world") || key === "gaussians")) this.draw();
     });
     new ResizeObserver(() => this.draw()).observe(this.canvas);
+    // Below the screen nothing is computed: the network comes first.
+    const seen = ([entry]) => {
+      this.visible = entry.isIntersecting;
+      this.draw();
+    };
+    new IntersectionObserver(seen, { rootMargin: "200px" }).observe(byId("world-controls").parentNode);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
-    this.draw();
   }
 
   box(key, label) {
@@ -87,7 +92,7 @@ export class World {
   }
 
   draw() {
-    if (this.asked) return;
+    if (this.asked || !this.visible) return;
     this.asked = true;
     requestAnimationFrame(() => {
       this.asked = false;
