@@ -30,6 +30,7 @@ function send(method, params = {}) {
   return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
 }
 
+chromium.stdio[3].on("error", () => {}); // of a browser that has left
 chromium.stdio[4].setEncoding("utf8").on("data", (text) => {
   const parts = (rest + text).split("\0");
   rest = parts.pop();
@@ -104,8 +105,7 @@ const ACTIONS = {
   },
 };
 
-let answer;
-try {
+async function all() {
   const { targetId } = await send("Target.createTarget", { url: "about:blank" });
   const attached = await send("Target.attachToTarget", { targetId, flatten: true });
   session = attached.sessionId;
@@ -115,12 +115,18 @@ try {
     const name = Object.keys(ACTIONS).find((key) => key in action);
     answers.push((await ACTIONS[name](action)) ?? null);
   }
-  answer = { answers, requests, errors };
-} catch (error) {
-  answer = { failed: `${error.message}`, errors };
+  return { answers, requests, errors };
 }
+
+const left = new Promise((_, reject) => {
+  chromium.on("error", reject);
+  chromium.on("exit", (code) => reject(new Error(`${browser} left with ${code}`)));
+});
+const failed = (error) => ({ failed: error.message, errors });
+const answer = await Promise.race([all(), left]).catch(failed);
 process.stdout.write(JSON.stringify(answer));
 session = undefined;
-chromium.on("exit", () => rmSync(profile, { recursive: true, force: true, maxRetries: 5 }));
 send("Browser.close").catch(() => {});
 setTimeout(() => chromium.kill("SIGKILL"), 5000).unref();
+await left.catch(() => {});
+rmSync(profile, { recursive: true, force: true, maxRetries: 5 });

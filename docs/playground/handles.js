@@ -16,7 +16,9 @@ export class Handles {
     this.legend = element("legend");
     const range = (key, label, min, max) => {
       const input = element("input", { type: "range", min, max, step: 0.01, id: `chosen-${key}` });
-      input.addEventListener("input", () => this.set({ [key]: 10 ** Number(input.value) }));
+      // To four digits, which is what the URL keeps.
+      const value = () => Math.round(1e4 * 10 ** Number(input.value)) / 1e4;
+      input.addEventListener("input", () => this.set({ [key]: value() }));
       const output = element("output", { for: input.id });
       const name = element("label", { for: input.id }, label);
       const node = element("div", { class: "control" }, name, output, input);

@@ -131,6 +131,7 @@ export class Network {
     this.asked = true;
     requestAnimationFrame(() => {
       this.asked = false;
+      if (!this.weights) return; // others are on their way
       const { state } = this.store;
       const end = state["stop-step"] ?? state.steps;
       const [plain, chosen] = [this.runs.get(end), this.runs.get(state["start-step"])];

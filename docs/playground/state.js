@@ -82,7 +82,7 @@ function read(key, text) {
   if (option.kind === "label") return text && text.length <= 60 ? text : refuse("a class or null");
   if (option.kind === "gaussians") return readGaussians(text);
   const what = option.kind === "integer" ? "an integer" : "a number";
-  const value = /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
+  const value = /^-?\d+(\.\d+)?(e-\d+)?$/.test(text) ? Number(text) : NaN;
   const right = value >= option.least && value <= option.most;
   if (!right || (option.kind === "integer" && !Number.isInteger(value))) {
     refuse(`${what} in ${option.least}..${option.most}`);

@@ -72,6 +72,7 @@ export class World {
     store.listen((state, changed) => {
       if ([...changed].some((key) => key.startsWith("world") || key === "gaussians")) this.draw();
     });
+    this.showControls(store.state);
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     // Below the screen nothing is computed: the network comes first.
     const seen = ([entry]) => {
@@ -121,12 +122,17 @@ export class World {
     return this.found;
   }
 
+  // What the controls say; and the Gaussians.
+  showControls(state) {
+    const gaussians = state.gaussians ?? PRESETS[state.world].gaussians;
+    for (const part of [...this.parts, this.scrub]) part.update(state);
+    this.handles.update(gaussians);
+    return gaussians;
+  }
+
   paint() {
     const { state } = this.store;
-    const gaussians = state.gaussians ?? PRESETS[state.world].gaussians;
-    for (const part of this.parts) part.update(state);
-    this.scrub.update(state);
-    this.handles.update(gaussians);
+    const gaussians = this.showControls(state);
     const { world, run, said, ends } = this.run(state, gaussians);
     const steps = state["world-steps"];
     const at = state["world-at"] ?? steps;

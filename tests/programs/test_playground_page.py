@@ -40,6 +40,7 @@ INFO = {"schedule": linear_schedule(100, beta_T=0.2).info, "classes": ["ant", "b
     [
         "",
         "#weights=digits&class=4&negative=null&w=0.5&start-step=3&stop-step=7&steps=9&seed=5",
+        "#eta=0.0000001",
         "#w=-1&eta=0.35&at=0&threads=2&stop-step=20",
         "#start-step=0&seed=9007199254740991&steps=100&at=100",
         "#world=classes&world-guidance=posterior&world-w=0&world-at=3&world-stop-step=50",
@@ -323,10 +324,11 @@ def test_the_exact_world(page):
     first = (
         {"size": [1280, 900]},
         {"goto": page + "#weights=digits&steps=2"},
+        evaluate("document.getElementById('exact-world').scrollIntoView()"),
         {"until": "document.getElementById('world-status').textContent"},
     )
     answers, _, _ = click_through(*first, status, evaluate(centre))
-    text, (x, y) = answers[3:]
+    text, (x, y) = answers[4:]
     came, left = (int(text.split(word)[0].split()[-1]) for word in (" came", " left"))
     assert came > 2 * left > 0
     answers, _, errors = click_through(
@@ -342,7 +344,7 @@ def test_the_exact_world(page):
         {"until": "location.hash.includes('world-guidance=posterior')"},
         evaluate("document.getElementById('world').value = 'x', location.hash"),
     )
-    moved, pressed, hash_ = answers[6], answers[8], answers[-1]
+    moved, pressed, hash_ = answers[7], answers[9], answers[-1]
     assert moved["x"] > 1.3 and moved["y"] > 0.2
     assert pressed["x"] == pytest.approx(moved["x"] - 0.1) and pressed["y"] == moved["y"]
     again = ask("parse", hash=hash_)
@@ -362,6 +364,8 @@ def test_every_width_and_every_reader(page):
     answers, _, errors = click_through(
         {"goto": page + DIGITS},
         READY,
+        evaluate("document.getElementById('exact-world').scrollIntoView()"),
+        {"until": "document.getElementById('world-status').textContent"},
         *[a for w in widths for a in ({"size": [w, 800], "phone": w < 700}, evaluate(wide))],
         evaluate(unnamed),
         evaluate(doubled),
