@@ -22,6 +22,12 @@ export class Differences {
     );
   }
 
+  saying(found, name, t) {
+    if (!found) return name;
+    if (!found.most) return `${name} = 0, as it is ∅ itself`;
+    return `${name}, t = ${t}, norm ${found.norm.toPrecision(2)}`;
+  }
+
   // At step k of the run without p₋. looked: ε₋ of each of its states; curves: the measured ones.
   draw({ state, weights, labelled, plain, looked, curves }, k) {
     const { nullToken, schedule } = weights;
@@ -37,7 +43,7 @@ export class Differences {
       const row = rows[kind];
       if (row[k]) drawSigned(canvas, row[k].values, weights, scale);
       else drawNothing(canvas, weights);
-      const text = row[k] ? `${name}, t = ${visited(k)}, norm ${row[k].norm.toPrecision(2)}` : name;
+      const text = this.saying(row[k], name, visited(k));
       caption.replaceChildren(...rich(text));
       canvas.setAttribute("aria-label", text);
       series.push({ name: `‖${name}‖`, kind, points: row.map((d, j) => [visited(j), d.norm]) });
