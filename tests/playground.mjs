@@ -82,6 +82,8 @@ const TASKS = {
     return { classes: weights(file, kind).info.classes };
   },
 
+  values: ({ file, name }) => [...weights(file).tensors.get(name)],
+
   mixture({ mean, variance, weight, concepts, schedule, x, t }) {
     const mixture = new diffusion.GaussianMixture(mean, variance, weight, concepts);
     const s = diffusion.Schedule.fromInfo(schedule);

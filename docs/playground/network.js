@@ -108,7 +108,7 @@ export class Network {
     const { w, steps, eta, seed } = state;
     this.begin = performance.now();
     this.times = {};
-    this.runs.want({ ...this.labelled, w, stop: end, steps, eta, seed }, [end, start, ...others]);
+    this.runs.want({ ...this.labelled, w, stop: end, steps, eta, seed }, [start, end, ...others]);
   }
 
   async showMeasured() {

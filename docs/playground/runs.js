@@ -38,7 +38,8 @@ export class Runs {
   }
 
   // options: positive, negative (numbers), w, stop, steps, eta, seed; starts: start steps in the
-  // order in which they are wanted, of which the first two are plain and chosen.
+  // order in which they are wanted, of which the first two are chosen and plain: the chosen run's
+  // beginning is the plain one's too.
   want(options, starts) {
     const { positive, w, steps, eta, seed } = options;
     this.options = options;
@@ -47,9 +48,9 @@ export class Runs {
     this.known.delete(this.settings);
     this.known.set(this.settings, known); // the latest last
     for (const key of [...this.known.keys()].slice(0, -KEPT)) this.known.delete(key);
-    const [plain, chosen, ...others] = starts.map((start) => this.tokensOf(start));
+    const [chosen, plain, ...others] = starts.map((start) => this.tokensOf(start));
     const looked = { looked: plain, label: options.negative };
-    this.wanted = [plain, chosen, looked, ...others].filter(Boolean);
+    this.wanted = [chosen, plain, looked, ...others];
     this.x_T = noise(seed, this.size);
     this.dispatch();
   }

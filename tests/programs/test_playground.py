@@ -31,6 +31,7 @@ ODD = {  # what no preset has: other levels, widths, sides, heads, channels and 
     "one level": {"size": 5, "channels": 3, "width": 24, "multipliers": (1,), "attention": (5,)},
     "two heads": {"size": 8, "width": 72, "multipliers": (1, 1), "attention": (8, 4)},
     "four levels": {"size": 8, "width": 8, "multipliers": (1, 3, 2, 9), "attention": (1, 2)},
+    "many groups": {"size": 2, "width": 8, "multipliers": (1, 34), "attention": (1,)},
     "no attention": {"size": 12, "channels": 2, "blocks": 3, "attention": ()},
 }
 
@@ -144,8 +145,11 @@ def test_eps_of_odd_architectures(odd, name, plain):
 def test_half_precision(tmp_path, kind):
     path = tmp_path / "unet.safetensors"
     model = perturbed()
-    model.label.weight.data[0, :3] = torch.tensor([0.0, -1e-6, 6e-5])  # zero and subnormal
+    least = torch.tensor([0.0, -0.0, -1e-6, 6e-5, 65504, -1.0])  # zeros, subnormal, the largest
+    model.label.weight.data[3, :6] = least
     save(path, model.to(kind), INFO)
+    found = torch.tensor(ask("values", file=str(path), name="label.weight"))
+    assert torch.equal(found, load(path)[0].label.weight.detach().flatten())
     x = torch.randn(1, 8, 8)
     found = ask("eps", file=str(path), x=x.flatten().tolist(), cases=[(50, 0), (50, 1)])
     wanted = predictions(path, x, [(50, 0), (50, 1)])
