@@ -6,7 +6,7 @@ import { Store } from "./store.js";
 import { World } from "./world.js";
 
 const SLOW =
-  "This browser has no WebAssembly SIMD: plain JavaScript computes, some twenty times slower.";
+  "This browser has no WebAssembly SIMD: plain JavaScript computes, some thirty times slower.";
 
 const line = document.getElementById("message");
 const standing = hasSimd() ? [] : [SLOW];
