@@ -1,4 +1,4 @@
-"""The notebooks: what is stored in them is what they make. (pytest --nbmake runs them.)"""
+"""The notebooks: what is stored in them is what they make. (test_notebooks_run.py runs them.)"""
 
 import re
 import sys
@@ -27,8 +27,29 @@ def prose(path):
     return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
-def test_there_are_eight():
-    assert [name[:3] for name in NAMES] == [f"0{k}_" for k in range(1, 9)]
+def test_there_are_nine():
+    assert [name[:3] for name in NAMES] == [f"0{k}_" for k in range(9)]
+
+
+@notebooks
+def test_it_finds_its_modules_wherever_it_starts(path):
+    """From the repository's root as well as from notebooks/."""
+    first = code_cells(path)[0].source
+    assert first.index('sys.path.append("notebooks")') < first.index("from style import")
+
+
+@pytest.mark.parametrize("path", PATHS[1:7], ids=NAMES[1:7])
+def test_it_derives_asks_before_it_shows_and_has_exercises(path):
+    text = prose(path)
+    assert text.count("> **Predict.**") >= 3
+    assert re.search(r"\*\*Why|because", text)
+    assert "## Exercises\n" in text and f"(solutions/{path.stem}.py)" in text
+    assert sum("# your line here" in cell.source for cell in code_cells(path)) in (2, 3)
+
+
+def test_the_prologue_maps_the_others():
+    links = re.findall(r"\]\((\d\d_\w+\.ipynb)\)", prose(PATHS[0]))
+    assert links == NAMES[1:]
 
 
 @notebooks
