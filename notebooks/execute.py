@@ -24,7 +24,7 @@ def fingerprint(notebook: nbformat.NotebookNode) -> str:
     """
     code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     digest = hashlib.sha256(code.encode())
-    for module in ("style", "playground"):
+    for module in ("style", "playground", "sliders"):
         if f"from {module} import" in code:
             digest.update((HERE / f"{module}.py").read_bytes())
     for path in sorted((HERE.parent / "weights").glob("*/*.safetensors")):

@@ -72,7 +72,7 @@ def test_there_is_a_solution_for_each_notebook_and_an_exercise_behind_each():
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.name)
 def test_a_solution_is_the_notebooks_cell_with_its_blanks_filled(path, capsys):
     """Line by line the same but for the blanks; executed, every check says that it is right."""
-    given = "\n".join(cells_with_blanks(path.name[:2])).splitlines()
+    given = "\n\n\n".join(cells_with_blanks(path.name[:2])).splitlines()
     solved = path.read_text().splitlines()
     solved = solved[solved.index(given[0]) :]  # below its docstring
     assert len(given) == len(solved) and any(BLANK in line for line in given)

@@ -93,3 +93,21 @@ def test_no_text_is_longer_than_a_screen(path):
         if cell.cell_type == "markdown":
             visible = re.sub(r"<details>.+?</details>", "", cell.source, flags=re.DOTALL)
             assert len(visible.splitlines()) <= 45, cell.source[:80]
+
+
+def test_what_is_kept_is_asked_for_anew_when_anything_it_reads_is_another():
+    """A cell run again gives the same object; another source, argument or global does not."""
+    from style import kept
+
+    scope = {"kept": kept, "made": [], "factor": 2}
+    cell = "@kept\ndef double(x):\n    made.append(x)\n    return [factor * x]\n"
+    exec(cell, scope)
+    first = scope["double"](3)
+    assert first == [6] and scope["double"](3) is first
+    exec(cell, scope)
+    assert scope["double"](3) is first and scope["made"] == [3]
+    assert scope["double"](4) == [8]
+    scope["factor"] = 5
+    assert scope["double"](3) == [15]
+    exec(cell.replace("factor * x", "factor + x"), scope)
+    assert scope["double"](3) == [8] and scope["made"] == [3, 4, 3, 3]

@@ -35,7 +35,7 @@ def tries(cells):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
-def test_it_runs_forwards_backwards_and_what_it_says_to_try(path):
+def test_it_runs_forwards_backwards_and_what_it_says_to_try(path, tmp_path):
     cells = nbformat.read(path, as_version=4).cells
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     assert code
@@ -43,5 +43,9 @@ def test_it_runs_forwards_backwards_and_what_it_says_to_try(path):
         first = [made(run(nbformat.v4.new_code_cell(source))) for source in code]
         for k in reversed(range(len(code))):
             assert made(run(nbformat.v4.new_code_cell(code[k]))) == first[k], code[k]
+        run(nbformat.v4.new_code_cell(f"import os\nos.chdir({str(tmp_path)!r})"))
+        assert tries(cells)
         for source in tries(cells):
             run(nbformat.v4.new_code_cell(source))
+            asked = nbformat.v4.new_code_cell("print(globals().get('_exit_code', 0))")
+            assert made(run(asked))[0] == "0\n", source  # a command stops without an exception
