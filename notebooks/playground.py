@@ -145,7 +145,7 @@ def picture(
         return plt.show()
     ends = torch.stack([states[-1] for states, _ in both])
     if show == "difference":
-        size = (0.8 * n + 1.1, 2.6)
+        size = (0.8 * n + 1.1, 3.1)  # so high that the width binds both, and columns align
         above, below = plt.subplots(2, 1, figsize=size, height_ratios=[2, 1])[1]
         image_grid(ends, ["without", "with"], ax=above)
         image_grid((ends[1] - ends[0])[None], ["difference"], ax=below, signed=True)
