@@ -22,6 +22,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The notebooks first: they take longest, and other workers have the rest to go on with."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks_run.py")
+
+
 @pytest.fixture(params=["linear", "cosine"])
 def schedule(request: pytest.FixtureRequest) -> Schedule:
     return {"linear": linear_schedule, "cosine": cosine_schedule}[request.param]()
