@@ -54,6 +54,7 @@ def table(page: str, name: str) -> str:
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "docs/playground/README.md",
+        "docs/ja/README.md",
         "weights/mnist/README.md",
     ],
 )
