@@ -36,10 +36,12 @@ def follow(
     new, texts = deepcopy(english), {cell.id: cell for cell in japanese.cells}
     for cell in new.cells:
         if cell.cell_type == "markdown":
-            now = stamp(cell.source) if translated else ""
-            of = texts[cell.id].metadata.get("english", "") if cell.id in texts else ""
-            cell.source = texts[cell.id].source if cell.id in texts else cell.source
-            cell.metadata["english"] = now or of
+            now, own = stamp(cell.source), texts.get(cell.id, cell)
+            of = own.metadata.get("english", "")
+            if of != now:
+                print(f"{'now' if translated else 'not yet'} translated: {cell.source[:70]!r} …")
+            cell.source = own.source
+            cell.metadata["english"] = now if translated else of
     return new
 
 

@@ -42,7 +42,7 @@ def content(text):
     inline = re.findall(r"`[^`]+`", text)
     text = re.sub(r"`[^`]+`", "", text)
     formulas = re.findall(r"\$\$.+?\$\$|\$[^$]+\$", text, re.DOTALL)
-    formulas = [re.sub(r"\\text\{[^}]*\}", r"\\text", formula) for formula in formulas]
+    formulas = [re.sub(r"\\text\{\(.+?\)\}", "", formula) for formula in formulas]  # a remark
     numbers = re.findall(r"\d+(?:\.\d+)?", text)
     text = re.sub(r"\$\$.+?\$\$|\$[^$]+\$|(?<=\S)['’]\w+", "", text, flags=re.DOTALL)
     signs = re.findall(r"[ε∅λᾱφθσ₊₋√·≈∇∝→×|=−+≥≤/′&]", text)
