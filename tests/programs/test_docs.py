@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commands import PARSERS
 from scipy.stats import binomtest
+from scipy.stats import t as student_t
 
 from train.benchmark import busy, growth, quality, works
 from train.config import PRESETS
@@ -232,6 +233,36 @@ def test_finding_5_reverse_activation():
     assert all(gained[k] <= lost[k] for k in n)
     p = min(binomtest(gained[k], gained[k] + lost[k], alternative="greater").pvalue for k in n)
     assert says(f"In {n[1]} pictures it never gained more than it lost (smallest p-value {p:.2f})")
+
+
+def test_how_near_to_the_right_answer():
+    """Shares and distances in the prose, from the rows of each seed."""
+    text = " ".join(RESULTS.split())
+
+    def of(group, method, column):
+        return [float(r[column]) for r in measured("target", group=group, method=method)]
+
+    def distance(group, method, column="frechet"):
+        values = of(group, method, column)
+        half = student_t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+        return f"{statistics.mean(values):.1f} ± {half:.1f}"
+
+    implied, bold = "ring strongly implied", "bold"
+    window, exact = "negative, w = 2, a sixth to a half", "1·p/(1 − p)"
+    for group, method, column in (
+        (implied, "negative, w = 4", "left"), (implied, window, "left"), (implied, exact, "kept"),
+    ):  # fmt: skip
+        assert share(int(sum(of(group, method, column))), int(sum(of(group, method, "n")))) in text
+    for group, method in (
+        (implied, "negative, w = 4"), (implied, "ε(p₊)"), (implied, window),
+        (bold, "negative, w = 2"), (bold, "negative, w = 4"), (bold, exact),
+    ):  # fmt: skip
+        assert distance(group, method) in text
+    for group in (implied, bold):
+        assert distance(group, "ε(p₊)", "frechet_real") in text
+    nearest = min(statistics.mean(of(implied, m, "frechet")) for m in
+                  {r["method"] for r in measured("target", group=implied)})  # fmt: skip
+    assert nearest == statistics.mean(of(implied, "negative, w = 4", "frechet"))
 
 
 def test_the_verdict_on_negative_prompts():

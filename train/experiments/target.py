@@ -128,7 +128,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     """For each question, what is left of p₋ against the distance to the right images."""
     summary = over_seeds(rows)
     questions = list(summary.index.unique(0))
-    figure, axes = grid(len(questions), 2, (4.4, 3.3))
+    figure, axes = grid(len(questions), 3, (3.6, 3.3))
     families = {"ε(p₊)": "*", "classifier-free": "s", "negative, w = 2, a": "D", "negative": "o",
                 "·p/(1": "^"}  # fmt: skip
     for ax, question in zip(axes, questions, strict=True):
@@ -144,9 +144,12 @@ def plot(rows: pd.DataFrame) -> Figure:
                         .get(name, name))  # fmt: skip
         ax.axhline(left["frechet_real", "mean"].iloc[0], color="0.4", linestyle="--",
                    label="as many right images")  # fmt: skip
-        ax.set(title=question, xlabel=MEASURES["left"], ylabel="Fréchet distance", xlim=(-0.03, 1))
-        ax.set_yscale("log")
-    axes[0].legend(fontsize=6.5)
+        ax.set(title=question, xlabel=MEASURES["left"], xlim=(-0.03, 1.03), yscale="log",
+               ylim=(0.9, 220))  # fmt: skip
+        ax.set_yticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
+        ax.minorticks_off()
+    axes[0].set_ylabel(MEASURES["frechet"], fontsize=8)
+    axes[-1].legend(fontsize=6.5)
     return figure
 
 
