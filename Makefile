@@ -29,9 +29,8 @@ playground:  ## the page of docs/playground, on the loopback address alone
 	(sleep 1; $(PYTHON) -m webbrowser http://127.0.0.1:$(PORT)/docs/playground/) & \
 	$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1
 
-mutants: .venv/ready  ## put faults into ddpm/ and guidance/ and see whether a test notices
+mutants: .venv/ready  ## an hour: put small faults into every folder; does a test notice?
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"
-	rm -rf mutants
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py
 
 .venv/ready: pyproject.toml
