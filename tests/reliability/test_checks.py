@@ -36,6 +36,7 @@ from ddpm import (
 )
 from ddpm.bound import discrete_log_likelihood
 from ddpm.forward import noise_like
+from ddpm.values import is_number
 from guidance import (
     class_log_prob,
     classifier_free_guidance,
@@ -730,3 +731,15 @@ def test_bad_arguments_of_dynamic_guidance_are_named(arguments, message):
 def test_a_probability_out_of_range_is_named(p):
     with pytest.raises(ValueError, match="^p_uncond"):
         drop_labels(torch.arange(10), p, null=10)
+
+
+@pytest.mark.parametrize("value", [1, -0.5, 1e299, np.float32(2), np.int64(3)])
+def test_numbers_are_numbers(value):
+    assert is_number(value)
+
+
+@pytest.mark.parametrize(
+    "value", [True, np.True_, "1", None, 1j, [1.0], math.inf, math.nan, 1e300, -1e300]
+)
+def test_what_is_no_number(value):
+    assert not is_number(value)
