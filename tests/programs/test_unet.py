@@ -6,7 +6,7 @@ from tiny import TINY, perturbed
 from torch.testing import assert_close
 
 from train.config import PRESETS
-from unet import NoisyClassifier, UNet
+from unet import Judge, NoisyClassifier, UNet
 
 SHAPES = {"digits": (1, 8), "mnist": (1, 28), "scenes": (1, 28), "cifar10": (3, 32)}
 
@@ -27,6 +27,14 @@ def preset_model(name, kind=UNet):
 def batch(n=4, seed=0):
     x = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     return x, torch.arange(1, n + 1) * 200, torch.arange(n) % 4  # 3 is ∅
+
+
+@pytest.mark.parametrize(("kind", "blocks"), [(UNet, 2), (NoisyClassifier, 1), (Judge, None)])
+def test_without_arguments_a_network_is_one_for_mnist(kind, blocks):
+    levels = {"multipliers": [1, 2, 2], "blocks": blocks, "attention": [7], "dropout": 0.0}
+    images = {"size": 28, "channels": 1, "classes": 10, "width": 32}
+    expected = {"name": kind.__name__, **images, **(levels if blocks else {})}
+    assert kind().architecture == expected
 
 
 @pytest.mark.parametrize("name", PRESETS)
