@@ -34,7 +34,8 @@ FOLDERS = {
     "ddpm": ("ddpm/*.py", """reliability/test_checks.py laws/test_0[1-57-9]* laws/test_1[0-2]*
         laws/test_15*"""),
     "unet": ("unet/*.py", """laws/test_06* programs/test_unet.py programs/test_judge.py
-        programs/test_device.py programs/test_weights.py reliability/test_checks.py"""),
+        programs/test_files.py programs/test_device.py programs/test_weights.py
+        reliability/test_checks.py"""),
     "guidance": ("guidance/[!_]*.py", """reliability/test_checks.py laws/test_0[89]*
         laws/test_1[0-2]* laws/test_14_s*"""),
     "guidance/app": ("guidance/app/*.py guidance/__main__.py", """programs/test_pictures.py

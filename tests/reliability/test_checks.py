@@ -1,5 +1,6 @@
 """What is no derivation: arguments that are refused by name, types, devices, seeds."""
 
+import importlib
 import itertools
 import json
 import math
@@ -743,3 +744,9 @@ def test_numbers_are_numbers(value):
 )
 def test_what_is_no_number(value):
     assert not is_number(value)
+
+
+@pytest.mark.parametrize("package", ["ddpm", "unet", "guidance"])
+def test_every_exported_name_is_there(package):
+    module = importlib.import_module(package)
+    assert all(hasattr(module, name) for name in module.__all__)
