@@ -130,3 +130,24 @@ def test_what_nothing_has_trained_the_classes_for_is_refused(models, name):
         guide(trained_with(models, 1.0), torch.full((4,), c))
     guides.none()(trained_with(models, 1), torch.full((4,), 3))
     guides.classifier(1.0)(trained_with(models, 1), torch.full((4,), 1))
+
+
+def test_the_progress_bar_counts_the_pictures_that_are_drawn(models, monkeypatch):
+    totals, seen = [], []
+
+    class Bar:
+        def __init__(self, total, **_):
+            totals.append(total)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, n):
+            seen.append(n)
+
+    monkeypatch.setattr("guidance.app.draw.tqdm", Bar)
+    draw(models, exact, C, SEED, sampler=EVERY[0], batch_size=3, only=slice(1, None, 4))
+    assert totals == [5] and seen == [3, 2]
