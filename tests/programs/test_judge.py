@@ -5,11 +5,13 @@ import dataclasses
 import pytest
 import torch
 
+from ddpm import linear_schedule
 from train.config import PRESETS
 from train.data import load_data
 from train.evaluate.cas import classification_accuracy_score
+from train.evaluate.judge import load_judge
 from train.judge import accuracy, ask
-from unet import Judge, load, save
+from unet import Judge, NoisyClassifier, load, save
 
 
 def test_features_and_logits():
@@ -70,3 +72,19 @@ def test_a_score_writes_nothing_and_says_what_diverged(tmp_path, monkeypatch, ca
     assert not list(tmp_path.iterdir()) and not capsys.readouterr().err
     with pytest.raises(ValueError, match="no classification accuracy score: the loss of judge"):
         classification_accuracy_score(data, x, c, dataclasses.replace(config, lr=1e30), 20)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "right"),
+    [(Judge, "x", True), (Judge, "y", False), (NoisyClassifier, "x", False)],
+)
+def test_a_judge_is_one_and_of_the_same_data(tmp_path, kind, data, right):
+    attention = {} if kind is Judge else {"multipliers": (1,), "attention": ()}
+    model = kind(size=8, width=8, **attention)
+    info = {"data": data, "schedule": linear_schedule(10).info}
+    save(tmp_path / "judge.safetensors", model, info)
+    if right:
+        assert torch.equal(load_judge(tmp_path, {"data": "x"}).head.weight, model.head.weight)
+    else:
+        with pytest.raises(ValueError, match=r"judge\.safetensors is not a judge of x$"):
+            load_judge(tmp_path, {"data": "x"})
