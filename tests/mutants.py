@@ -48,7 +48,7 @@ FOLDERS = {
         reliability/test_data_files.py programs/test_train_command.py
         reliability/test_interruptions.py programs/test_scenes.py"""),
     "train/evaluate": ("train/evaluate/*.py", """programs/test_metrics.py
-        programs/test_judge.py programs/test_evaluate.py"""),
+        programs/test_judge.py programs/test_results.py programs/test_evaluate.py"""),
     "train/experiments": ("train/experiments/*.py", """programs/test_exact_worlds.py
         programs/test_experiments.py programs/test_worlds.py programs/test_later.py"""),
     "train/benchmark": ("train/benchmark/*.py", "programs/test_benchmark.py"),
