@@ -28,4 +28,6 @@ def integer(value: Any) -> int | None:
 def is_number(value: Any) -> bool:
     """Whether value is a finite real number, numpy's among them, and no bool."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and bool(-1e300 < value < 1e300)
+    with contextlib.suppress(OverflowError):  # of an integer that no float reaches
+        return real and -1e300 < float(value) < 1e300  # a float, as numpy's would round the bounds
+    return False

@@ -740,7 +740,7 @@ def test_numbers_are_numbers(value):
 
 
 @pytest.mark.parametrize(
-    "value", [True, np.True_, "1", None, 1j, [1.0], math.inf, math.nan, 1e300, -1e300]
+    "value", [True, np.True_, "1", None, 1j, [1.0], math.inf, math.nan, 1e300, -1e300, 10**400]
 )
 def test_what_is_no_number(value):
     assert not is_number(value)
