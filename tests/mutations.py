@@ -69,6 +69,7 @@ def mutants(root: Path, path: Path) -> list[Mutant]:
             changed = [arg for arg in old.args if arg not in new.args]
         if all(map(scored, changed)):
             outer = mutation.contained_by_top_level_function
-            name = outer.name.value if isinstance(outer, cst.FunctionDef) else path.stem
+            name = "__all__" if path.stem == "__init__" else path.stem
+            name = outer.name.value if isinstance(outer, cst.FunctionDef) else name
             found.append(Mutant(path, module, mutation, owner.get(outer, name)))
     return found
