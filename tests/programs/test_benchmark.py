@@ -80,6 +80,13 @@ def test_rates_are_medians_over_interleaved_rounds(monkeypatch):
     assert (a["work"], a["name"], a["parameters"]) == ("x", "a", 5)
 
 
+def test_the_peak_is_that_of_the_fastest_product(monkeypatch):
+    """2,048³ products and as many sums; nothing is multiplied by this clock."""
+    seconds = iter([0.5, 0.25, *[1.0] * 8])
+    monkeypatch.setattr(clock, "duration", lambda *_: next(seconds))
+    assert clock.matrix_peak(torch.device("cpu"), torch.float32) == 2 * 2.0**33 / 0.25
+
+
 def test_memory_is_the_most_that_is_held_at_once():
     """3 MB and 2 MB together, then 4 MB alone: 5 MB, and nothing that was there before."""
     before = torch.zeros(1_000_000)
