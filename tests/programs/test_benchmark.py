@@ -170,6 +170,12 @@ def test_growth(tmp_path, capsys, monkeypatch, on_digits):
 
 
 @pytest.mark.parametrize("preset", ["mnist", "cifar10"])
+def test_the_preset_that_is_asked_for_is_measured(preset):
+    given = vars(benchmark.parser().parse_args(["--preset", preset]))
+    assert benchmark.read(benchmark.Flags, given).preset == preset
+
+
+@pytest.mark.parametrize("preset", ["mnist", "cifar10"])
 def test_growth_knows_sides_that_the_preset_can_take(preset):
     config, side = PRESETS[preset], {"mnist": 28, "cifar10": 32}[preset]
     half, one, two = growth.sides(config, side)
