@@ -171,7 +171,7 @@ def test_growth(tmp_path, capsys, monkeypatch, on_digits):
 
 @pytest.mark.parametrize("preset", ["mnist", "cifar10"])
 def test_the_preset_that_is_asked_for_is_measured(preset):
-    given = vars(benchmark.parser().parse_args(["--preset", preset]))
+    given = vars(benchmark.parser().parse_args(["guidance", "--preset", preset]))
     assert benchmark.read(benchmark.Flags, given).preset == preset
 
 
