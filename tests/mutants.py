@@ -43,7 +43,8 @@ FOLDERS = {
         programs/test_guidance_command.py programs/test_sentence.py"""),
     "train": ("train/*.py", """programs/test_training_by_hand.py programs/test_data.py
         programs/test_objectives.py programs/test_training.py programs/test_report.py
-        programs/test_threads.py reliability/test_states.py reliability/test_locks.py
+        programs/test_threads.py programs/test_later.py reliability/test_states.py
+        reliability/test_locks.py
         programs/test_precision.py programs/test_config_fields.py programs/test_folder.py
         reliability/test_data_files.py programs/test_train_command.py
         reliability/test_interruptions.py programs/test_scenes.py"""),
