@@ -142,7 +142,7 @@ def test_the_samplers_are_known(world):
     """DDIM with η = 0: c as it is, S steps, and not so many as --steps."""
     of = lab(world)
     chosen = samplers.samplers(SimpleNamespace(steps=20))
-    assert {S for _, S in chosen} == {10, 20} and len(chosen) == 10
+    assert {S for _, S in chosen} == {10, 20} and len(chosen) == 12
     sampler = chosen["DDIM, η = 0", 10]
     (row,) = samplers.measure(of, sampler, 2, flags(len(C), steps=20))
     starts = noise(len(C), 2)
