@@ -7,6 +7,7 @@ import copy
 import itertools
 import os
 import signal
+import time
 import traceback
 
 import pytest
@@ -138,6 +139,19 @@ def test_the_log_and_the_running_loss(tmp_path):
         assert entry["loss"] == pytest.approx(torch.stack(part).mean().item())
         assert entry["lr"] == pytest.approx(rate(entry["step"], 10, 0.1), rel=1e-12)
     assert training.count == 0
+
+
+def test_the_log_says_the_seconds_since_the_start(tmp_path, monkeypatch):
+    """A clock that stands at 1000 and goes on by 2 with each step."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def loss(*given):
+        now[0] += 2
+        return line_loss(*given)
+
+    fitted(tmp_path, loss, steps=10)
+    assert [entry["seconds"] for entry in log(tmp_path)] == [8, 16, 20]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
