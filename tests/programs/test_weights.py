@@ -60,11 +60,14 @@ def test_the_architecture_is_that_of_the_model_whatever_info_says(path):
     assert torch.equal(again.down.stem.weight, wider.down.stem.weight)
 
 
-def test_half_precision_weights_are_read_as_float32(path):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights_are_read_as_float32(path, dtype):
     info = {"info": json.dumps(load(path)[1])}
-    save_file({k: v.half() for k, v in load_file(path).items()}, path, info)
+    halves = {k: v.to(dtype) for k, v in load_file(path).items()}
+    save_file(halves, path, info)
     model, _ = load(path)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert all(torch.equal(v, halves[k].float()) for k, v in model.state_dict().items())
 
 
 def rewrite(path, change_tensors=lambda t: t, change_info=lambda i: i):
