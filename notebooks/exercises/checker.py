@@ -6,9 +6,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from exercises.law import Law, holds
+from exercises.law import Law, holds, says
 
 Function = Callable[..., Any]
+
+AMBIGUOUS = (
+    "`and`, `or` and a < t <= b ask a tensor for one yes or no, and it has one for each element: "
+    "join two conditions by `&`, each of them in parentheses."
+)
 
 
 class Exercise(NamedTuple):
@@ -35,10 +40,17 @@ def judge(exercise: Exercise, yours: Function) -> tuple[bool | None, str]:
         if result is ...:
             return None, "still blank."
         got = torch.as_tensor(exercise.look(result), dtype=torch.float64)
+        first, second = (
+            torch.as_tensor(r, dtype=torch.float64) for r in (result, yours(*exercise.arguments()))
+        )
     except Exception as error:  # whatever a reader's line may raise
         if "ellipsis" in str(error):
             return None, "still blank."
+        if "Boolean value of Tensor" in str(error):
+            return False, AMBIGUOUS
         return False, f"your function stops: {type(error).__name__}: {error}"
+    if first.shape != second.shape or not torch.allclose(first, second, equal_nan=True):
+        return False, "the same seed gives another result: draw with generator=generator."
     if got.shape != wanted.shape:
         return False, f"the shape is {tuple(got.shape)} and should be {tuple(wanted.shape)}."
     for sentence, wrong in exercise.mistakes.items():
@@ -50,7 +62,10 @@ def judge(exercise: Exercise, yours: Function) -> tuple[bool | None, str]:
             k = int(off.nan_to_num(torch.inf).argmax())
             told = f"where it should be {wanted.flatten()[k]:.4g} yours is {got.flatten()[k]:.4g}"
             return False, f"the law {law.test} does not hold; {told}."
-    return True, "right. " + " ".join(f"The law {law.test} holds." for law in exercise.laws)
+    return True, "right. " + " ".join(
+        f"The law {law.test} holds with your function in it. It says: {says(law)}"
+        for law in exercise.laws
+    )
 
 
 def check(name: str, yours: Function) -> None:

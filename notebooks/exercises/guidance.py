@@ -31,6 +31,12 @@ GUIDANCE = {
             "the posterior is missing: each Gaussian counts as much as it is likely at x.": (
                 lambda x, m, v, w: ((m - x[:, None]) / v * w[:, None]).sum(1)
             ),
+            "this is a mean over the Gaussians, each as likely as the next: weigh it by p(m|x).": (
+                lambda x, m, v, w: ((m - x[:, None]) / v).mean(1)
+            ),
+            "this is a mean over the Gaussians: p(m|x) already adds to 1, so take the sum.": (
+                lambda x, m, v, w: score(x, m, v, w) / len(m)
+            ),
             "the slope of (x − m)²/(2·v) has the variance under it: divide by v.": (
                 lambda x, m, v, w: v * score(x, m, v, w)
             ),
@@ -55,6 +61,12 @@ GUIDANCE = {
             ),
             "this has √ᾱ_t for √(1 − ᾱ_t): the score is divided by the noise.": (
                 lambda e, g, s, a: e - s * a.sqrt() * g
+            ),
+            "this divides by √(1 − ᾱ_t): a noise is minus the score times √(1 − ᾱ_t).": (
+                lambda e, g, s, a: e - s / (1 - a).sqrt() * g
+            ),
+            "this has 1 − √ᾱ_t for √(1 − ᾱ_t): the root is of the whole difference.": (
+                lambda e, g, s, a: e - s * (1 - a.sqrt()) * g
             ),
             "the scale s is missing.": lambda e, g, s, a: e - (1 - a).sqrt() * g,
         },
@@ -86,6 +98,12 @@ GUIDANCE = {
             "this has w for 1 + w in the first term: the factors must add to 1.": (
                 lambda c, n, w: w * c - w * n
             ),
+            "w and −(1 − w) do not add to 1. It is s·ε(c) + (1 − s)·ε(∅) with s = 1 + w.": (
+                lambda c, n, w: w * c - (1 - w) * n
+            ),
+            "this is the difference alone, whose factors add to 0: ε(∅) + (1 + w)·(ε(c) − ε(∅)).": (
+                lambda c, n, w: (1 + w) * (c - n)
+            ),
             "the sign of the difference is wrong: go on from ε(c) away from ε(∅).": (
                 lambda c, n, w: c + w * (n - c)
             ),
@@ -101,13 +119,16 @@ GUIDANCE = {
     ),
     "CFG Alg. 1": Exercise(
         lambda c, p, null, g: torch.where(torch.rand(c.shape, generator=g) < p, null, c),
-        lambda: (torch.ones(1000).long(), 0.2, 10, torch.Generator().manual_seed(0)),
+        lambda: (torch.ones(1000).long(), 0.6, 10, torch.Generator().manual_seed(0)),
         {
             "this keeps a label with probability p_uncond: it is the probability of dropping it.": (
                 lambda c, p, null, g: torch.where(torch.rand(c.shape, generator=g) > p, null, c)
             ),
-            "this is one draw for the whole batch: each image has its own.": lambda c, p, null, g: (
-                torch.where(torch.rand(1, generator=g) < p, null, c)
+            "all labels are dropped together, as by one draw for the batch: each has its own.": (
+                lambda c, p, null, g: torch.where(torch.rand(1, generator=g) < p, null, c)
+            ),
+            "no label is dropped at all: drop one where its draw is below p_uncond.": (
+                lambda c, p, null, g: c.clone()
             ),
             "this drops a label to class 0. ∅ is a token of its own.": lambda c, p, null, g: (
                 torch.where(torch.rand(c.shape, generator=g) < p, 0, c)

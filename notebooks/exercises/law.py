@@ -54,6 +54,11 @@ def cases(test: Callable[..., None], ours: dict[str, Any]) -> Iterator[dict[str,
         yield dict(itertools.chain.from_iterable(pairs))
 
 
+def says(law: Law) -> str:
+    """What the law is, in the words of its docstring."""
+    return " ".join((inspect.getdoc(getattr(from_tests(law.file), law.test)) or "").split())
+
+
 def holds(law: Law, function: Any) -> bool:
     """Whether the law passes with `function` where the project's own stood."""
     module = from_tests(law.file)

@@ -41,6 +41,9 @@ NEGATIVE = {
             "p₋ and ∅ are swapped: p₋ stands inside the window, ∅ outside.": tokens(
                 lambda t, start, stop: ~((stop < t) & (t <= start))
             ),
+            "`|` is or, true at every t here: t is in the window where both hold, which is `&`.": (
+                tokens(lambda t, start, stop: (stop < t) | (t <= start))
+            ),
             "the stop is missing: it goes on to the end.": tokens(
                 lambda t, start, stop: t <= start
             ),
@@ -64,7 +67,10 @@ NEGATIVE = {
         {
             "this is p: it never pushes harder than 1, and leaves some of the class.": lambda p: p,
             "this is (1 − p)/p: it pushes hardest where the class is least likely.": (
-                lambda p: (1 - p) / p.clamp(min=1e-300)
+                lambda p: (1 - p) / p
+            ),
+            "p / 1 − p is (p/1) − p = 0: the parentheses of p / (1 − p) are missing.": (
+                lambda p: p / 1 - p
             ),
             "this is 1/(1 − p): it still pushes with 1 where the class is impossible.": (
                 lambda p: 1 / (1 - p)
