@@ -36,18 +36,17 @@ def dpm_solver(
     x_T: (B, ...). steps: None (all T), a number S, or a decreasing list of t. clip acts on each
     x̂_0, not on D. It draws no noise: generator is there as `ddim` has one, and is not touched.
     """
-    log_snr = (schedule.alpha_bar / (1 - schedule.alpha_bar)).log() / 2  # λ, (T+1,)
+    alpha, sigma = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()  # (T+1,)
+    lam = (alpha / sigma).log()  # λ, infinite at t = 0
     x, before = x_T, None
     for t, s in itertools.pairwise([*visits(schedule.T, steps), 0]):
-        a, b = schedule.alpha_bar[t], schedule.alpha_bar[s]
         e = eps(x, torch.full((len(x),), t, device=x.device))  # (B, ...)
         x_0 = clipped(predict_x_0(schedule, x, t, e), clip)
-        D = x_0
+        h, D = lam[s] - lam[t], x_0
         if before is not None and s > 0:
             u, x_0_u = before
-            r = (log_snr[t] - log_snr[u]) / (log_snr[s] - log_snr[t])
+            r = (lam[t] - lam[u]) / h
             D = (1 + 1 / (2 * r)) * x_0 - 1 / (2 * r) * x_0_u
-        shrink = ((1 - b) / (1 - a)).sqrt()  # σ_s/σ_t
-        x = shrink * x + (b.sqrt() - shrink * a.sqrt()) * D
+        x = sigma[s] / sigma[t] * x - alpha[s] * torch.expm1(-h) * D
         before = t, x_0
         yield Step(t, x, e, x_0)

@@ -11,7 +11,7 @@ from einops import rearrange
 from tqdm import tqdm
 
 from ddpm import Step
-from guidance.app.draw import processes
+from guidance.app.draw import check_eta, processes
 from guidance.app.memory import remembering
 from guidance.app.models import Models, load_models, unfinished
 from guidance.app.pictures import FRAMES, Panel, frames, join, save_gif, save_panels
@@ -27,8 +27,7 @@ def draw_rows(kind: str, flags: Any) -> int:
         raise ValueError(f"--out must end in .png, got {flags.out}")
     if getattr(flags, "mean_shift", False) and flags.sampler != "ancestral":
         raise ValueError(f"--mean-shift needs --sampler ancestral, got {flags.sampler}")
-    if flags.eta and flags.sampler != "ddim":
-        raise ValueError(f"--eta needs --sampler ddim, got {flags.eta} with {flags.sampler}")
+    check_eta(flags)
     if flags.save:
         check_free(Path(flags.save))
     begin = time.perf_counter()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm import Step, ddim, timesteps
+from ddpm import Predictor, Step, ancestral, ddim, dpm_solver, timesteps
 from ddpm.checked import Call, checked
 from ddpm.checks import Count, Seed
 from ddpm.values import integer
@@ -20,6 +20,21 @@ Sampler = Callable[..., Iterator[Step]]
 """`ddim`, `dpm_solver` or `ancestral`, with all bound but schedule, eps, x_T and generator."""
 DDIM_50: Sampler = partial(ddim, steps=50)
 EVERY = slice(None)
+
+
+def sampler_of(flags: Any, shift: Predictor | None = None) -> Sampler:
+    """The sampler that a command's flags name; shift is ancestral's."""
+    if flags.sampler == "ddim":
+        return partial(ddim, steps=flags.steps, eta=flags.eta)
+    if flags.sampler == "dpm-solver":
+        return partial(dpm_solver, steps=flags.steps)
+    return partial(ancestral, steps=flags.steps, variance=flags.variance, shift=shift)
+
+
+def check_eta(flags: Any) -> None:
+    """ValueError where η is given to a sampler that has none."""
+    if flags.eta and flags.sampler != "ddim":
+        raise ValueError(f"--eta needs --sampler ddim, got {flags.eta:g} with {flags.sampler}")
 
 
 def look_at_places(name: str, value: Any, call: Call) -> None:

@@ -1,15 +1,13 @@
 """The rows of `python -m guidance`: what each is drawn with, and what is said of it."""
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from ddpm import ancestral, ddim, dpm_solver
 from guidance.app import guides
-from guidance.app.draw import Sampler, window
+from guidance.app.draw import Sampler, sampler_of, window
 from guidance.app.guides import Guide
 from guidance.app.models import Models
 from guidance.classifier import classifier_mean_shift
@@ -57,14 +55,10 @@ def rows_of(kind: str, flags: Any, models: Models) -> tuple[list[Row], str]:
 
 
 def _sampler(flags: Any, row: dict[str, Any], models: Models) -> Sampler:
-    if flags.sampler == "ddim":
-        return functools.partial(ddim, steps=flags.steps, eta=flags.eta)
-    if flags.sampler == "dpm-solver":
-        return functools.partial(dpm_solver, steps=flags.steps)
     shift = None
     if getattr(flags, "mean_shift", False):
         shift = classifier_mean_shift(models.log_prob(row["positive"]), row["scale"])
-    return functools.partial(ancestral, steps=flags.steps, variance=flags.variance, shift=shift)
+    return sampler_of(flags, shift)
 
 
 def _guide(kind: str, flags: Any, row: dict[str, Any], models: Models) -> Guide:

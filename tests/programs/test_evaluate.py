@@ -14,7 +14,7 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist, pdist
 from scipy.stats import t as student_t
 
-from ddpm import ancestral, cosine_schedule, ddim, variational_bound
+from ddpm import ancestral, cosine_schedule, ddim, dpm_solver, variational_bound
 from guidance import classifier_free_guidance
 from guidance.app.draw import draw, stream_seed
 from guidance.app.guides import classifier_free
@@ -183,11 +183,14 @@ def test_each_call_adds_a_line(weights, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "options"), [(ancestral, {"variance": "beta"}), (ddim, {"eta": 0.5})]
+    ("sampler", "options"),
+    [(ancestral, {"variance": "beta"}), (ddim, {"eta": 0.5}), (dpm_solver, {})],
 )
 def test_the_samplers_are_the_librarys(sampler, options, weights):
     flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    assert evaluate(weights, "--sampler", sampler.__name__, *flags, "--w", "0") == 0
+    assert (
+        evaluate(weights, "--sampler", sampler.__name__.replace("_", "-"), *flags, "--w", "0") == 0
+    )
     models, c = load_models(weights), torch.arange(10).repeat_interleave(4)
     x_T = torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     streams = [torch.Generator().manual_seed(stream_seed(0, i + 1)) for i in range(40)]

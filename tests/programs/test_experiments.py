@@ -21,7 +21,7 @@ from forked import start
 from scipy.stats import binomtest
 from scipy.stats import t as student_t
 
-from ddpm import ancestral, cosine_schedule, ddim, timesteps
+from ddpm import ancestral, cosine_schedule, ddim, dpm_solver, timesteps
 from guidance import (
     class_log_prob,
     classifier_free_guidance,
@@ -632,6 +632,7 @@ def test_the_classifier_is_the_librarys(method, swept, library):
     ("name", "sampler", "options"),
     [
         ("DDIM, η = 0.5", ddim, {"eta": 0.5}),
+        ("DPM-Solver++ (2M)", dpm_solver, {}),
         ("ancestral, β̃_t", ancestral, {"variance": "posterior"}),
         ("ancestral, β_t", ancestral, {"variance": "beta"}),
     ],

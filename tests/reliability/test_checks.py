@@ -26,6 +26,7 @@ from ddpm import (
     ancestral,
     cosine_schedule,
     ddim,
+    dpm_solver,
     linear_schedule,
     predict_x_0,
     q_posterior,
@@ -220,7 +221,7 @@ def test_noise_is_drawn_where_the_generator_is():
     assert noise_like(x).is_meta and torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("sampler", [ancestral, ddim])
+@pytest.mark.parametrize("sampler", [ancestral, ddim, dpm_solver])
 @pytest.mark.parametrize(
     ("generator", "error", "message"),
     [
@@ -312,7 +313,7 @@ def test_a_seed_makes_sampling_repeatable(schedule, mixture):
         ({"x_T": torch.zeros(3, 1, dtype=torch.int64)}, "^x_T"),
     ],
 )
-@pytest.mark.parametrize("sampler", [ancestral, ddim])
+@pytest.mark.parametrize("sampler", [ancestral, ddim, dpm_solver])
 def test_bad_arguments_of_a_sampler_are_named_before_the_first_step(sampler, arguments, message):
     call = {"x_T": torch.zeros(3, 1), **arguments}
     with pytest.raises(ValueError, match=message):
@@ -659,6 +660,8 @@ def test_negative_guidance_keeps_the_images_device():
         ({"positive": 4}, r"^positive must lie in 0\.\.3"),
         ({"negative": -1}, r"^negative must lie in 0\.\.3"),
         ({"negative": 4}, r"^negative must lie in 0\.\.3"),
+        ({"positive": -1}, r"^positive must lie in 0\.\.3"),
+        ({"positive": torch.ones(3).bool()}, "^positive must be a class or one class per image"),
         ({"negative": 0.5}, "^negative must be a class"),
         ({"w": float("nan")}, "^w .*Ho & Salimans"),
         (
@@ -715,6 +718,8 @@ def test_dynamic_guidance_leaves_no_graph(line):
     ("arguments", "message"),
     [
         ({"negative": 4}, r"^negative must lie in 0\.\.3"),
+        ({"positive": -1}, r"^positive must lie in 0\.\.3"),
+        ({"positive": torch.ones(3).bool()}, "^positive must be a class or one class per image"),
         ({"scale": float("inf")}, "^scale must be a finite number.*λ_0: 0 is off, 1 is exact"),
         ({"p_max": 1.0}, r"^p_max must lie in \(0, 1\), got 1.0"),
         ({"p_max": 0.0}, "^p_max"),

@@ -333,6 +333,10 @@ TARGETS = {
         x_T=IMAGE, steps=("steps", 5), clip=("clip", (-1, 1)), eta=("real", 0.0),
         generator=("generator", None),
     ),
+    "dpm_solver": target(
+        lambda **a: last(ddpm.dpm_solver(SCHEDULE, eps, **a)),
+        x_T=IMAGE, steps=("steps", 5), clip=("clip", (-1, 1)), generator=("generator", None),
+    ),
     "GaussianMixture": target(
         lambda **a: ddpm.GaussianMixture(**a).sample(3),
         mean=("images", grid(4, 2)), covariance=("numbers", torch.ones(4)),
@@ -388,7 +392,8 @@ TARGETS = {
             guidance.posterior_negative_guidance, eps=eps,
             log_prob=guidance.class_log_prob(P_PHI, 2), **a,
         ),
-        negative=("label", 2), null=("count", 4), scale=("real", 1.0), p_max=("real", 0.9),
+        negative=("label", 2), positive=("label", 1), null=("count", 4), scale=("real", 1.0),
+        p_max=("real", 0.9),
     ),
     "drop_labels": target(
         guidance.drop_labels, c=("labels", torch.tensor([0, 1, 2])), p_uncond=("real", 0.5),
@@ -578,9 +583,9 @@ def without_the_work(patch, out):
     """The commands up to where the long work begins; of sampling the first update is made."""
     patch.chdir(out)
     patch.setattr("train.__main__.fit", reach)
-    for sampler in ("ddim", "ancestral"):
+    for sampler in ("ddim", "dpm_solver", "ancestral"):
         patch.setattr(f"ddpm.{sampler}", first_update(getattr(ddpm, sampler)))
-        patch.setattr(f"guidance.app.rows.{sampler}", first_update(getattr(ddpm, sampler)))
+        patch.setattr(f"guidance.app.draw.{sampler}", first_update(getattr(ddpm, sampler)))
     patch.setattr("guidance.app.command.frames", lambda process, *_: process)
     patch.setattr("guidance.app.command.save_panels", reach)
     patch.setattr("train.evaluate.lab.draw", reach)

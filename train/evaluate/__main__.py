@@ -5,14 +5,12 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddpm import ancestral, ddim, dpm_solver
+from guidance.app.draw import check_eta, sampler_of
 from guidance.app.flags import Parser, add_flags, flag, read
 from guidance.app.guides import classifier_free, none
 from guidance.app.samples import check_free, names_of, save_samples
@@ -79,8 +77,7 @@ def evaluate(given: argparse.Namespace) -> int:
     from train.evaluate.results import Results, Row  # which needs pandas
 
     flags = read(Flags, vars(given))
-    if flags.eta and flags.sampler != "ddim":
-        raise ValueError(f"--eta needs --sampler ddim, got {flags.eta:g} with {flags.sampler}")
+    check_eta(flags)
     device = ranks.join(flags.device)
     lab = ranks.first(lambda: Lab(flags, device, batch_size=flags.batch_size))
     if flags.bound and not 2 <= flags.bound <= len(lab.data.test_images):
@@ -96,19 +93,20 @@ def evaluate(given: argparse.Namespace) -> int:
         check_free(Path(flags.save))
         check_writable(Path(flags.save))
     fid = inception_distance() if flags.features == "inception" and ranks.rank() == 0 else None
-    x = lab.draw(guide, c, flags.seed, sampler(flags))
+    x = lab.draw(guide, c, flags.seed, sampler_of(flags))
     if not ranks.leave():
         return 0
     if flags.save:  # before anything is measured: that may take long, or fail
         names = names_of(lab.models.classes, flags.n // lab.K)
         save_samples(Path(flags.save), x, c, names)
         print(f"{Path(flags.save) / 'samples.npz'}, and each of its {len(c)} images as a PNG")
+    ancestral = flags.sampler == "ancestral"
     row: Row = {
         "data": lab.data.name,
         "weights": lab.fingerprint,
         "dtype": lab.dtype_name,
         "w": flags.w,
-        "sampler": flags.sampler + f", {flags.variance}" * (flags.sampler == "ancestral"),
+        "sampler": f"{flags.sampler}, {flags.variance}" if ancestral else flags.sampler,
         "eta": flags.eta,
         "steps": flags.steps,
         "n": flags.n,
@@ -130,15 +128,6 @@ def evaluate(given: argparse.Namespace) -> int:
     results.add([{**row, "bound_posterior": bound["posterior"]}])
     print(flags.out)
     return 0
-
-
-def sampler(flags: Flags) -> partial[Any]:
-    """The sampler that the flags name, for `draw`."""
-    if flags.sampler == "ddim":
-        return partial(ddim, steps=flags.steps, eta=flags.eta)
-    if flags.sampler == "dpm-solver":
-        return partial(dpm_solver, steps=flags.steps)
-    return partial(ancestral, steps=flags.steps, variance=flags.variance)
 
 
 def print_numbers(numbers: dict[str, float]) -> None:

@@ -21,7 +21,7 @@ EXPERIMENTS = {
     "concepts": "scenes: is each concept as likely among the samples as in the data",
     "target": "scenes: how near each guidance comes to real digits without what is avoided",
     "worlds": "when the negative class acts where ε* is exact: no networks, a world for each claim",
-    "samplers": "distance against the number of steps, ancestral and DDIM",
+    "samplers": "distance against the number of steps: DDIM, DPM-Solver++, ancestral",
 }
 PAIRS = ("timing", "course")
 EXACT = ("worlds",)  # no networks

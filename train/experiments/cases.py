@@ -25,6 +25,11 @@ QUESTIONS = {  # of scenes: p₊ is one of these digits in turn, and p₋ a conc
 }
 
 
+def sixth_to_half(S: int) -> tuple[int, int]:
+    """The start and stop step of NegPrompt's window, 5 and 15 of 30."""
+    return max(1, S // 6), max(1, S // 2)
+
+
 class Case(NamedTuple):
     """n runs from x_T: their labels, the two predictors, and the plain run's states."""
 

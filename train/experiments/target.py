@@ -12,16 +12,17 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ddpm import ddim, timesteps
+from ddpm import ddim
+from guidance.app.draw import window
 from guidance.app.guides import Guide, classifier_free, negative, none, posterior_negative
 from train.evaluate import metrics
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
-from train.experiments.cases import QUESTIONS
+from train.experiments.cases import QUESTIONS, sixth_to_half
 from train.experiments.intervals import cells, student, wilson
 from train.experiments.plots import COLOURS, grid
 from train.experiments.sweep import Experiment
-from train.judge import ask
+from train.judge import ask, held_true
 
 MEASURES = {
     "left": "judged p₋",
@@ -29,24 +30,28 @@ MEASURES = {
     "kl": "KL to the right answers (nats)",
     "frechet": "Fréchet distance to the right images",
 }
-
-
+FAMILIES = {  # of the plot: a marker, and the methods that a curve joins
+    "ε(p₊)": ("*", r"ε\(p₊\)"),
+    "classifier-free": ("s", r"classifier-free, .*"),
+    "negative": ("o", r"negative, w = \d"),
+    "negative, a sixth to a half": ("D", r"negative, .* a sixth to a half"),
+    "λ_0·p/(1 − p)": ("^", r".*·p/\(1 − p\)"),
+}
 LEFT_OUT = ("ring weakly implied",)  # one picture in twenty has a ring: nothing to be seen in few
 
 
 def guides(lab: Lab, S: int) -> dict[tuple[str, str], Guide]:
-    """By question and guidance. From a sixth to a half of the run is NegPrompt's window."""
+    """By question and guidance."""
     if lab.models.exclusive:
         raise ValueError("--weights must know concepts, of which several can be true of a picture")
-    visited = timesteps(lab.models.schedule.T, S)
-    window = {"start": visited[max(1, S // 6)], "stop": visited[S // 2]} if S > 1 else {}
+    start, stop = window(lab.models.schedule.T, S, *sixth_to_half(S))
     found: dict[tuple[str, str], Guide] = {}
     for question, (_, concept) in QUESTIONS.items():
         if question in LEFT_OUT:
             continue
         of: dict[str, Guide] = {"ε(p₊)": none(), "classifier-free, w = 2": classifier_free(2.0)}
         of |= {f"negative, w = {w:g}": negative(concept, w) for w in (1.0, 2.0, 4.0)}
-        of["negative, w = 2, a sixth to a half"] = negative(concept, 2.0, **window)
+        of["negative, w = 2, a sixth to a half"] = negative(concept, 2.0, start=start, stop=stop)
         for scale in (0.5, 1.0, 2.0):
             guide = posterior_negative(concept, scale, conditional=True)
             of[f"{scale:g}·p/(1 − p)"] = guide
@@ -69,11 +74,14 @@ def measure(lab: Lab, setting: tuple[str, Guide], seed: int, flags: Any) -> list
     c = torch.tensor(digits).repeat(flags.n // len(digits))
     x = lab.draw(guide, c, seed, partial(ddim, steps=flags.steps), question)
     features, logits = ask(lab.judge, x)
-    said = logits > 0  # (n, K)
+    said = held_true(logits, exclusive=False)  # (n, K)
     right = right_images(lab.data.labels.cpu(), digits, concept, None, seed)
     beside = right_images(lab.data.test_labels.cpu(), digits, concept, len(c) // len(digits), seed)
     real, held_out = lab.train_features[right], lab.test_features[beside]
-    answers, others = (lab.judge.logits(f.to(lab.device)).cpu() > 0 for f in (real, held_out))
+    answers, others = (
+        held_true(lab.judge.logits(f.to(lab.device)).cpu(), exclusive=False)
+        for f in (real, held_out)
+    )
     return [
         {
             "left": int(said[:, concept].sum()),
@@ -129,19 +137,14 @@ def plot(rows: pd.DataFrame) -> Figure:
     summary = over_seeds(rows)
     questions = list(summary.index.unique(0))
     figure, axes = grid(len(questions), 3, (3.6, 3.3))
-    families = {"ε(p₊)": "*", "classifier-free": "s", "negative, w = 2, a": "D", "negative": "o",
-                "·p/(1": "^"}  # fmt: skip
     for ax, question in zip(axes, questions, strict=True):
         left = summary.loc[question]
-        for (name, marker), colour in zip(families.items(), COLOURS, strict=False):
-            mine = [g for g in left.index if next(f for f in families if f in g) == name]
-            at = left.loc[mine]
+        for (name, (marker, methods)), colour in zip(FAMILIES.items(), COLOURS, strict=False):
+            at = left[left.index.str.fullmatch(methods)]
             ends = [abs(at[k][["low", "high"]].to_numpy() - at[k][["mean"]].to_numpy()).T
                     for k in ("frechet", "left")]  # fmt: skip
             ax.errorbar(at["left", "mean"], at["frechet", "mean"], *ends, color=colour,
-                        marker=marker, markersize=5, elinewidth=0.6,
-                        label={"·p/(1": "λ_0·p/(1 − p)", "negative, w = 2, a": "negative, a window"}
-                        .get(name, name))  # fmt: skip
+                        marker=marker, markersize=5, elinewidth=0.6, label=name)  # fmt: skip
         ax.axhline(left["frechet_real", "mean"].iloc[0], color="0.4", linestyle="--",
                    label="as many right images")  # fmt: skip
         ax.set(title=question, xlabel=MEASURES["left"], xlim=(-0.03, 1.03), yscale="log",

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
-from train.experiments.cases import QUESTIONS, from_step, make_case, until_step
+from train.experiments.cases import QUESTIONS, from_step, make_case, sixth_to_half, until_step
 from train.experiments.intervals import cells, holm, over_images, sign_test, wilson
 from train.experiments.plots import COLOURS, grid, line
 from train.experiments.sweep import Experiment
@@ -45,8 +45,9 @@ def groups(lab: Lab) -> dict[str, tuple[str, str]]:
 
 def windows(which: str, S: int) -> dict[int, list[int]]:
     """The windows in which p₋ acts: start step -> stop steps, S being never."""
-    if which == "window":  # NegPrompt's, steps 5 to 15 of 30, beside the whole run
-        return {0: [S], max(1, S // 6): [S // 2]}
+    if which == "window":  # NegPrompt's, beside the whole run
+        start, stop = sixth_to_half(S)
+        return {0: [S], start: [stop]}
     return {k: [S] for k in range(S + 1)} if which == "start" else {0: [k for k in STOPS if k <= S]}
 
 
