@@ -363,7 +363,7 @@ TARGET = {"overlap": ((0, 1), 2)}  # of the second label's images some are the t
 def test_the_distance_to_the_target_is_known(name, monkeypatch):
     """Samples of p₊ beside the real images of p₊ of which p₋ is not true."""
     monkeypatch.setattr(target, "QUESTIONS", TARGET)
-    world, n, seed = OVERLAPPING, 12, 2
+    world, n, seed = OVERLAPPING, 30, 3
     of = lab(world)
     ((key, setting),) = [
         (key, s) for key, s in target.settings(flags(n), of).items() if key[1] == name
@@ -389,6 +389,8 @@ def test_the_distance_to_the_target_is_known(name, monkeypatch):
     answers = [held_true(world, picture) for picture in x]
     assert row["left"] == sum(a[2] for a in answers)
     assert row["kept"] == sum(a[c] for a, c in zip(answers, asked, strict=True))
+    if name.startswith("ε"):  # p₊'s own label is counted, and neither label of all
+        assert row["kept"] not in {sum(a[k] for a in answers) for k in (0, 1)}
 
     def right(images, labels, each):
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
