@@ -66,7 +66,9 @@ def our_unet(data: Dataset, config: Config) -> UNet:
     return UNet(size, channels, len(data.classes), **shape).to(data.images.device)
 
 
-def diffusers(data: Dataset, config: Config, precision: str, target: int) -> Contender:
+def diffusers(
+    data: Dataset, config: Config, precision: str, target: int, *, compiled: bool = False
+) -> Contender:
     """diffusers' UNet2DModel with its DDPM and DDIM schedulers, as its unconditional example."""
     from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
     from diffusers.training_utils import EMAModel
@@ -95,6 +97,7 @@ def diffusers(data: Dataset, config: Config, precision: str, target: int) -> Con
         return eps
 
     model, cost = nearest(build, call, data, config, target)
+    compile_network(model, "on" if compiled else "off", device)
     betas = {"linear": "linear", "cosine": "squaredcos_cap_v2"}[config.schedule]
     noises: Any = DDPMScheduler(config.T, beta_schedule=betas)
     sampler: Any = DDIMScheduler(config.T, beta_schedule=betas)
@@ -128,7 +131,8 @@ def diffusers(data: Dataset, config: Config, precision: str, target: int) -> Con
                 x = sampler.step(null + (1 + W) * (guided - null), t, x).prev_sample
         return x
 
-    return Contender(f"diffusers, {precision}", cost, parameters(model), step, sample)
+    name = f"diffusers, {precision}" + ", compiled" * compiled
+    return Contender(name, cost, parameters(model), step, sample)
 
 
 def lucidrains(data: Dataset, config: Config, precision: str, target: int) -> Contender:

@@ -87,14 +87,18 @@ def _guided(models: Models, guide: Guide, n: int) -> None:
 
 
 def contenders(data: Dataset, config: Config, *, compiled: bool) -> list[peers.Contender]:
-    """Ours, and the peers that are installed."""
+    """Ours, and the peers that are installed: in float32, and in our precision if it is another."""
     found = [peers.ours(data, config)]
     if compiled:
         on = dataclasses.replace(config, compile="on")
         found.append(peers.ours(data, on, "this project, compiled"))
+    auto = autocast_dtype("auto", data.images.device)
     for peer in (peers.diffusers, peers.lucidrains):
+        build = functools.partial(peer, data, config, target=found[0].flops)
         try:
-            found += [peer(data, config, p, found[0].flops) for p in ("float32", "auto")]
+            found += [build(p) for p in (["float32"] if auto is None else ["float32", "auto"])]
+            if compiled and peer is peers.diffusers:
+                found.append(build("auto", compiled=True))
         except ImportError as error:
             print(f"without {peer.__name__}: {error}; pip install 'ddpm-guidance[bench]'")
     return found
