@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm import Schedule, ddim
 from train.benchmark import __main__ as benchmark
-from train.benchmark import clock, cost, growth, peers, quality, works
+from train.benchmark import clock, cost, growth, operators, peers, quality, works
 from train.config import PRESETS
 from train.data import load_data
 from train.evaluate.results import read_rows
@@ -274,12 +274,132 @@ def test_the_peers_noise_is_the_configurations(schedule, monkeypatch):
 
 
 def test_a_peer_that_is_not_installed_is_left_out_with_a_line(monkeypatch, capsys):
-    def missing(*_):
+    def missing(*_, **__):
         raise ImportError("No module named 'diffusers'")
 
     missing.__name__ = "diffusers"
     monkeypatch.setattr(peers, "diffusers", missing)
-    monkeypatch.setattr(peers, "lucidrains", lambda *a: peers.ours(*a[:2]))
+    monkeypatch.setattr(peers, "lucidrains", lambda *a, target: peers.ours(*a[:2]))
+    monkeypatch.setattr(works, "autocast_dtype", lambda *_: torch.bfloat16)
     found = works.contenders(load_data("digits", ""), DIGITS, compiled=False)
     assert len(found) == 3  # ours, and the other peer in two precisions
     assert "without diffusers: No module named 'diffusers'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("auto", "precisions"), [(None, 1), (torch.bfloat16, 2)])
+def test_peers_run_compiled_too_and_in_no_precision_twice(auto, precisions, monkeypatch):
+    """Who is asked for what; `compile_network` and `autocast_dtype` have tests of their own."""
+    asked = []
+
+    def peer(data, config, precision, target, *, compiled=False):
+        asked.append((precision, compiled))
+        return peers.Contender("peer", target, 0, lambda: None, lambda n: None)
+
+    monkeypatch.setattr(peers, "diffusers", peer)
+    monkeypatch.setattr(peers, "lucidrains", lambda *a, **k: peer(*a, **k))
+    monkeypatch.setattr(works, "autocast_dtype", lambda *_: auto)
+    monkeypatch.setattr(peers, "compile_network", lambda *_: None)
+    works.contenders(load_data("digits", ""), DIGITS, compiled=True)
+    plain = [("float32", False), ("auto", False)][:precisions]
+    assert asked == [*plain, ("auto", True), *plain]
+
+
+@pytest.mark.filterwarnings("ignore")  # the peer's own
+def test_the_compiled_peer_is_the_one_that_runs(monkeypatch):
+    """What stands for the compiler counts the passes through the network that it was given."""
+    pytest.importorskip("diffusers")
+    calls = []
+
+    def count(network, wanted, device):
+        if wanted == "on":
+            network.register_forward_hook(lambda *_: calls.append(1))
+
+    monkeypatch.setattr(peers, "compile_network", count)
+    data, flops = load_data("digits", ""), peers.ours(load_data("digits", ""), DIGITS).flops
+    contender = peers.diffusers(data, DIGITS, "float32", flops, compiled=True)
+    contender.step()
+    assert contender.name == "diffusers, float32, compiled" and len(calls) == 1
+    contender.sample(1)
+    assert len(calls) == 51
+
+
+# -- where a step's time goes ----------------------------------------------------------------------
+
+
+def test_what_operators_are_counted_as():
+    kinds = {
+        "convolution_backward.default": "convolution",
+        "native_group_norm.default": "norm, activation",
+        "silu_backward.default": "norm, activation",
+        "_scaled_dot_product_flash_attention_for_cpu.default": "attention",
+        "addmm.default": "matrix product",
+        "_fused_adamw_.default": "optimiser",
+        "_foreach_lerp_.Scalar": "optimiser",
+        "upsample_nearest2d.vec": "copy, add, resize",
+        "cat.default": "copy, add, resize",
+    }
+    assert {name: operators.kind(name) for name in kinds} == kinds
+
+
+def test_the_ledger_of_a_convolution_and_a_sum_by_hand(monkeypatch):
+    """2·9·C_in·C_out FLOPs a pixel; 4 bytes for each number that goes in or out, of a view none."""
+    ticks = iter([0.25, 0.5, 0.125, 0.0625])
+
+    def clock_of(call, device):
+        call()
+        return next(ticks)
+
+    monkeypatch.setattr(operators, "duration", clock_of)
+    x, kernel = torch.zeros(2, 3, 8, 8), torch.zeros(5, 3, 3, 3)
+    with operators.Ledger(torch.device("cpu")) as ledger:
+        y = torch.conv2d(x, kernel, padding=1)
+        y.view(2, -1)
+        torch.add(y, y)  # one tensor that goes in, though twice
+        y.mul_(2)  # what goes in comes out
+    numbers = x.numel() + kernel.numel() + y.numel()
+    assert ledger.spent["convolution"] == [0.25, 2 * 9 * 3 * 5 * 2 * 64, 4 * numbers]
+    assert ledger.spent["copy, add, resize"] == [0.6875, 0, 4 * (2 + 1) * y.numel()]
+
+
+def test_the_rest_of_a_step_is_pythons_and_the_best_is_the_slower_limit(monkeypatch):
+    """Three steps of 10 s, whose products take 1, 2 and 3 s under the ledger: the median counts."""
+    a = torch.zeros(10, 10)
+
+    def clock_of(call, device):
+        call()
+        return next(inside if call.__name__ == "<lambda>" else whole)
+
+    def step():
+        a @ a
+
+    monkeypatch.setattr(operators, "duration", clock_of)
+    monkeypatch.setattr(operators, "bandwidth", lambda device: 800.0)
+    for peak, best in ((1000.0, 2.0), (8000.0, 1.0)):  # 2,000 FLOPs; 800 bytes, a but once
+        whole, inside = iter([10.0, 12.0, 8.0]), iter([1.0, 3.0, 2.0])
+        rows = {r["name"]: r for r in operators.measure({"x": step}, 3, a.device, peak)}
+        product, python = rows["matrix product"], rows["Python, between them"]
+        assert (product["ms"], product["share"]) == (2000, 0.2)
+        assert (product["MFLOPs"], product["MB"]) == (0.002, 0.0008)
+        assert product["best_ms"] == pytest.approx(1000 * best)
+        assert (python["ms"], python["share"], python["best_ms"]) == (8000, 0.8, 0)
+        assert sum(r["share"] for r in rows.values()) == pytest.approx(1)
+
+
+def test_the_bandwidth_counts_what_is_read_and_what_is_written(monkeypatch):
+    seconds = iter([0.5, 0.25, 1.0, 1.0, 1.0])
+    monkeypatch.setattr(operators, "duration", lambda *_: next(seconds))
+    assert operators.bandwidth(torch.device("cpu")) == 2 * 2**28 / 0.25
+
+
+def test_operators_from_end_to_end(tmp_path, capsys, on_digits):
+    flags = ["--rounds", "1", "--n", "2", "--out", str(tmp_path), *on_digits]
+    assert benchmark.main(["operators", *flags]) == 0
+    rows = read_rows(tmp_path / "operators-cpu.csv")
+    training = rows[rows["work"] == "training, batch of 4"].set_index("name")
+    sampling = rows[rows["work"] == "sampling, 2 images"].set_index("name")
+    assert list(training.index) == [*operators.KINDS, "Python, between them"]
+    whole = 4 * 3 * forward_mflops()  # a batch of 4, forwards and twice that backwards
+    assert training["MFLOPs"].sum() == pytest.approx(whole, rel=0.05)
+    assert sampling["MFLOPs"].sum() == pytest.approx(2 * 2 * forward_mflops(), rel=0.02)
+    assert training["ms"]["optimiser"] > 0 == sampling["ms"]["optimiser"]
+    assert "| training, batch of 4 | convolution |" in " ".join(capsys.readouterr().out.split())

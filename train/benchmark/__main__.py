@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from guidance.app.flags import Parser, add_flags, flag, read, run, wrong
-from train.benchmark import growth, quality, works
+from train.benchmark import growth, operators, quality, works
 from train.benchmark.clock import Row, Work, device_name, matrix_peak, measure
 from train.config import PRESETS, Config
 from train.data import load_data
@@ -20,7 +20,7 @@ from train.evaluate.results import markdown, read_rows, write_rows
 from unet import Judge, load
 from unet.device import autocast_dtype, choose_device
 
-WORKS = ("training", "sampling", "guidance", "growth", "quality")
+WORKS = ("training", "sampling", "guidance", "operators", "growth", "quality")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,8 @@ class Flags:
     """The flags of `python -m train.benchmark`."""
 
     work: tuple[str, ...] = flag(
-        text="training and sampling beside the peers (extra bench), guidance, growth, quality",
+        text="training and sampling beside the peers (extra bench), guidance, where a step's time "
+        "goes (operators), growth, quality",
         choices=WORKS,
         positional=True,
     )
@@ -51,7 +52,8 @@ def parser() -> Parser:
     p = Parser(
         prog="python -m train.benchmark",
         description="How fast: training and sampling beside diffusers and lucidrains at equal "
-        "FLOPs, our guidances beside each other, growth with each size, and time to quality.",
+        "FLOPs, our guidances beside each other, where the time goes, growth with each size, and "
+        "time to quality.",
     )
     add_flags(p, Flags)
     return p
@@ -93,6 +95,10 @@ def benchmark(flags: Flags) -> int:
         groups["guidance"] = works.guidance(flags.weights, flags.n, device)
     if groups:
         keep("benchmark", timed(groups, flags.rounds), works.table)
+    if "operators" in flags.work:
+        steps = operators.works(data, plain, flags.n)
+        rows = operators.measure(steps, flags.rounds, device, peak)
+        keep("operators", [{**common, **row} for row in rows], operators.table)
     if "growth" in flags.work:
         keep("growth", timed(growth.works(data, plain), flags.rounds), growth.table)
     if "quality" in flags.work:

@@ -98,7 +98,7 @@ def contenders(data: Dataset, config: Config, *, compiled: bool) -> list[peers.C
         try:
             found += [build(p) for p in (["float32"] if auto is None else ["float32", "auto"])]
             if compiled and peer is peers.diffusers:
-                found.append(build("auto", compiled=True))
+                found.append(peers.diffusers(data, config, "auto", found[0].flops, compiled=True))
         except ImportError as error:
             print(f"without {peer.__name__}: {error}; pip install 'ddpm-guidance[bench]'")
     return found
