@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .PHONY: run test laws soak lint mutants notebooks playground
 
-# a sixth of the preset's training, and 20 steps in the place of 50
+# a fifth of the preset's training, and 20 steps in the place of 50
 QUICK := --batch-size 32 --steps 500 --classifier-steps 400 --judge-steps 300 --sampling-steps 20
 run: .venv/ready  ## two minutes: train on the embedded digits, draw samples with every guidance
 	$(BIN)/python -m train --preset digits --overwrite $(QUICK)

@@ -11,7 +11,7 @@ import torch
 from train.config import PRESETS
 from train.training import Training
 from unet import UNet, device
-from unet.device import autocast_dtype, compile_network, memory_format
+from unet.device import autocast_dtype, choose_device, compile_network, memory_format
 
 CPU = torch.device("cpu")
 TINY = {"size": 8, "width": 8, "multipliers": (1,), "blocks": 1, "attention": (8,), "classes": 3}
@@ -26,6 +26,24 @@ def test_precision_of_each_device():
     assert autocast_dtype("bfloat16", CPU) is torch.bfloat16
     assert autocast_dtype("auto", torch.device("mps")) is None
     assert autocast_dtype("auto", CPU) in (None, torch.bfloat16)
+
+
+@pytest.mark.parametrize("where", [CPU, torch.device("cuda"), torch.device("mps")])
+def test_a_precision_by_name_is_that_type_on_every_device(where):
+    types = [autocast_dtype(name, where) for name in ("float32", "bfloat16", "float16")]
+    assert types == [None, torch.bfloat16, torch.float16]
+
+
+def test_the_device_of_a_name(monkeypatch):
+    """What is asked for, and no other: a tensor is made there, and not on the device of now."""
+    assert choose_device("cpu") == CPU
+    with pytest.raises(ValueError, match="device cuda:99 can't be used here: "):
+        choose_device("cuda:99")
+    for cuda, mps, best in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
+        monkeypatch.setattr(device.torch, "zeros", lambda n, device: torch.ones(n))
+        assert choose_device("auto") == torch.device(best)
 
 
 def test_channels_last_is_for_cuda():

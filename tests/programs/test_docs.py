@@ -12,8 +12,8 @@ from commands import PARSERS
 from scipy.stats import binomtest
 from scipy.stats import t as student_t
 
-from train.benchmark import busy, growth, quality, works
-from train.config import PRESETS
+from train.benchmark import busy, growth, operators, quality, works
+from train.config import PRESETS, from_flags, parser
 from train.evaluate.results import Results, markdown, read_rows
 from train.experiments import __main__ as experiments
 from train.experiments.sweep import last_sweep
@@ -140,13 +140,17 @@ def test_the_tables_of_scenes_are_their_csv_files(name):
     ("name", "show"),
     [
         ("benchmark", works.table),
+        ("benchmark avx2", works.table),
+        ("operators avx2", operators.table),
         ("growth", growth.table),
         ("quality", quality.table),
         ("busy", busy.table),
     ],
 )
 def test_the_benchmarks_tables_are_their_csv_files(name, show):
-    assert table(SPEED, name) == markdown(show(read_rows(ROOT / f"docs/results/{name}-cpu.csv")))
+    folder, file = ("avx2/", name.split()[0]) if "avx2" in name else ("", name)
+    rows = read_rows(ROOT / f"docs/results/{folder}{file}-cpu.csv")
+    assert table(SPEED, name) == markdown(show(rows))
 
 
 def test_every_measured_file_has_its_plot_and_command():
@@ -301,3 +305,14 @@ def test_a_score_varies_more_than_images_drawn_by_chance():
         p = statistics.fmean(cas)
         times.append(statistics.variance(cas) / (p * (1 - p) / 10_000))
     assert f"{statistics.fmean(times):.0f} times the binomial one" in " ".join(RESULTS.split())
+
+
+def test_make_run_is_the_preset_in_a_hurry():
+    """A fifth of the images, pictures in 20 steps, as the Makefile and docs/training.md say."""
+    words = re.search(r"^QUICK := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    quick = from_flags(vars(parser().parse_args(["--preset", "digits", "--overwrite", *words])))
+    usual = PRESETS["digits"]
+    share = quick.steps * quick.batch_size / (usual.steps * usual.batch_size)
+    assert round(share, 1) == 0.2 and quick.sampling_steps == 20
+    same = {"steps", "batch_size", "classifier_steps", "judge_steps", "sampling_steps"}
+    assert {k for k, v in vars(quick).items() if v != getattr(usual, k)} <= same

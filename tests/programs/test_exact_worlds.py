@@ -29,7 +29,7 @@ from exact import (
     visited,
 )
 
-from ddpm import timesteps
+from ddpm import ddim, dpm_solver, timesteps
 from train.evaluate import __main__ as evaluate
 from train.evaluate import cas
 from train.evaluate.results import Results, read_rows
@@ -41,6 +41,7 @@ from train.experiments import (
     price_of_w,
     removal,
     samplers,
+    solvers,
     target,
     timing,
 )
@@ -148,6 +149,31 @@ def test_the_samplers_are_known(world):
     starts = noise(len(C), 2)
     x = np.array([states(guided(world, c), x_T, 10)[-1] for c, x_T in zip(C, starts, strict=True)])
     assert row == close(numbers(world, of, x, C, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"), [("DDIM, η = 0", ddim), ("DPM-Solver++ (2M)", dpm_solver)]
+)
+def test_the_solvers_are_known(name, sampler, world):
+    """Each image beside its own end, and not beside another's; ends of one class in all pairs."""
+    of = lab(world)
+    chosen = solvers.solvers(SimpleNamespace(steps=20))
+    assert list(chosen) == [(n, S) for S in (5, 10) for n in ("DDIM, η = 0", "DPM-Solver++ (2M)")]
+    (row,) = solvers.measure(of, chosen[name, 5], 2, flags(len(C), steps=20))
+
+    def last(of, steps, c, x_T):
+        def predictor(x, t):
+            e = eps(world, x[0].flatten().numpy(), int(t), c)
+            return torch.as_tensor(e).view_as(x)
+
+        *_, step = of(SCHEDULE, predictor, torch.as_tensor(x_T).view(1, 3, 1, 1), steps)
+        return step.x.flatten().numpy()
+
+    starts = list(zip(C, noise(len(C), 2), strict=True))
+    ends = np.array([last(dpm_solver, 20, *start) for start in starts]) / 2
+    x = np.array([last(sampler, 5, *start) for start in starts]) / 2
+    apart = [math.dist(a, b) for a, b in zip(x, ends, strict=True)]
+    assert row == close({"distance": sum(apart) / len(C), "diversity": diversity(ends, C)})
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from train.evaluate.lab import Lab
 from train.evaluate.results import markdown, read_rows
 from train.experiments import __main__ as command
 from train.experiments import cases as runs
-from train.experiments import classifier, course, intervals, price_of_w, removal, timing
+from train.experiments import classifier, course, intervals, price_of_w, removal, solvers, timing
 from train.experiments.flags import SampleFlags
 from train.experiments.intervals import cells, holm, show, summarise
 from train.experiments.sweep import Experiment
@@ -49,7 +49,13 @@ ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "weights/digits"
 # Of the rest: test_worlds.py, test_scenes.py
 NAMES = [name for name in command.EXPERIMENTS if name not in {*command.EXACT, "concepts", "target"}]
-STEPS = {"samplers": 10, "timing": 3, "course": 2, "removal": 2}  # of the small sweeps; else 4
+STEPS = {
+    "samplers": 10,
+    "solvers": 6,
+    "timing": 3,
+    "course": 2,
+    "removal": 2,
+}  # of the small sweeps; else 4
 
 
 def run(weights, out, name, *flags):
@@ -194,6 +200,8 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, capsys, monkeyp
         ("course", ["--weights", "nowhere"], "no unet.safetensors in"),
         ("samplers", ["--plot"], "--plot: there is nothing in"),
         ("samplers", ["--steps", "5"], "--steps must be at least 10, got 5"),
+        ("solvers", ["--steps", "5"], "--steps must be above 5, got 5"),
+        ("solvers", ["--n", "2000"], "--n must be at most"),
         ("removal", ["--n", "1"], "--n must be at least 2, got 1"),
         ("removal", ["--steps", "21"], "--steps must be at most T = 20, got 21"),
         ("timing", ["--steps", "21"], "--steps must be at most T = 20, got 21"),
@@ -214,7 +222,7 @@ def test_bad_flags_are_one_line_before_anything_is_drawn(
 
 @pytest.mark.parametrize(
     ("name", "p_uncond", "said"),
-    [(name, 0, "these weights know no ∅") for name in NAMES if name != "samplers"]
+    [(name, 0, "these weights know no ∅") for name in NAMES if name not in ("samplers", "solvers")]
     + [(name, 1, "these weights know no class") for name in NAMES],
 )
 def test_what_training_has_not_shown_is_refused(
@@ -413,6 +421,17 @@ def test_the_table_of_the_samplers(measured):
             values = [float(r[column]) for r in rows if (r["sampler"], r["S"]) == (name, S)]
             assert same(line[f"S = {S}"], student(values))
     assert {x["sampler"] for x in lines[:-1]} == {r["sampler"] for r in rows}
+
+
+def test_the_table_of_the_solvers(measured):
+    rows, lines = measured("solvers")
+    assert [x["sampler"] for x in lines] == [*solvers.SOLVERS, "two solutions of a class"]
+    for line in lines:
+        name, column = line["sampler"], "distance"
+        if name not in solvers.SOLVERS:
+            name, column = "DDIM, η = 0", "diversity"
+        values = [float(r[column]) for r in rows if (r["sampler"], r["S"]) == (name, "5")]
+        assert len(values) == 2 and same(line["S = 5"], student(values))
 
 
 def test_the_table_of_the_removal(measured):

@@ -77,7 +77,7 @@ def bandwidth(device: torch.device) -> float:
 def measure(
     works: dict[str, Callable[[], Any]], rounds: int, device: torch.device, peak: float
 ) -> list[Row]:
-    """A row for each work and kind; what the operators do not account for is Python's.
+    """A row for each work and kind; the rest passes between them: Python, autograd, memory.
 
     "best_ms": its FLOPs at the rate of a large matrix product, or its bytes at that of a large
     copy, whichever takes longer. Of what lies in a cache, bytes take less.
@@ -95,7 +95,7 @@ def measure(
             k: [statistics.median(spent[k][i] for spent in ledgers) for i in range(3)]
             for k in KINDS
         }
-        found["Python, between them"] = [whole - sum(s for s, _, _ in found.values()), 0, 0]
+        found["between them"] = [whole - sum(s for s, _, _ in found.values()), 0, 0]
         rows += [
             {
                 "work": name,

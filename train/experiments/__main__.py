@@ -22,6 +22,7 @@ EXPERIMENTS = {
     "target": "scenes: how near each guidance comes to real digits without what is avoided",
     "worlds": "when the negative class acts where ε* is exact: no networks, a world for each claim",
     "samplers": "distance against the number of steps: DDIM, DPM-Solver++, ancestral",
+    "solvers": "how far DDIM and DPM-Solver++ end from the solution of their equation",
 }
 PAIRS = ("timing", "course")
 EXACT = ("worlds",)  # no networks
