@@ -36,8 +36,9 @@ FOLDERS = {
     "unet": ("unet/*.py", """laws/test_06* programs/test_unet.py programs/test_judge.py
         programs/test_files.py programs/test_device.py programs/test_weights.py
         reliability/test_checks.py"""),
-    "guidance": ("guidance/[!_]*.py", """reliability/test_checks.py laws/test_0[89]*
-        laws/test_1[0-2]* laws/test_14_s*"""),
+    "guidance": ("guidance/[acdn]*.py", """laws/test_0[89]* laws/test_1[0-2]*
+        reliability/test_checks.py programs/test_scenes.py"""),
+    "guidance, for diffusers": ("guidance/[ps]*.py", "laws/test_14_s*"),
     "guidance/app": ("guidance/app/*.py guidance/__main__.py", """programs/test_pictures.py
         programs/test_draw.py programs/test_flags.py programs/test_memory.py
         programs/test_guidance_command.py programs/test_sentence.py"""),

@@ -1,5 +1,6 @@
 """How a command reads its flags and ends: paths, minus signs, consoles, memory, a free name."""
 
+import argparse
 import multiprocessing
 import os
 import subprocess
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from commands import PARSERS
 from tiny import perturbed
 
 from ddpm import linear_schedule
@@ -201,3 +203,24 @@ def test_a_name_that_came_to_nothing_is_free_again(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match=r"p\.png can't be written"), vacant(tmp_path / "file/p.png"):
         pass
+
+
+def all_parsers(parser):
+    """A command's parser, and those of its subcommands."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from all_parsers(below)
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_help_says_what_stands_in_the_code(name):
+    """argparse reads "%" as a format of its own; its lines may end within a word."""
+    plain = lambda text: "".join(text.split())  # noqa: E731
+    for parser in all_parsers(PARSERS[name]()):
+        said = plain(parser.format_help())
+        texts = [a.help.replace("%%", "%") for a in parser._actions if a.option_strings]
+        assert texts and all(plain(text) in said for text in texts)
+    if name == "train.experiments":
+        assert plain("95 % intervals are over them") in said
