@@ -83,7 +83,7 @@ def add_flags(
         shown = [_show(getattr(p, f.name)) for p in presets.values()] if presets else []
         if presets and shown == list(presets):  # the flag that names the preset
             shown = []
-        shown = shown or ([] if required or kind is bool else [_show(f.default)])
+        shown = [] if required or kind is bool else shown or [_show(f.default)]
         if any(shown):
             text += f" (default: {shown[0] if len(set(shown)) == 1 else ' | '.join(shown)})"
         options: dict[str, Any] = {"help": text.replace("%", "%%"), "default": argparse.SUPPRESS}

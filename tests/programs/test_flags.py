@@ -222,5 +222,7 @@ def test_help_says_what_stands_in_the_code(name):
         said = plain(parser.format_help())
         texts = [a.help.replace("%%", "%") for a in parser._actions if a.option_strings]
         assert texts and all(plain(text) in said for text in texts)
+        for a in parser._actions:  # a default is shown where there is one
+            assert not ((a.required or a.nargs == 0) and "(default: " in (a.help or ""))
     if name == "train.experiments":
         assert plain("95 % intervals are over them") in said

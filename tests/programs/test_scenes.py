@@ -91,6 +91,12 @@ def test_a_picture_is_what_its_labels_say(mnist, data):
     assert within(usual, int(data.labels[:200, RING].sum()), P_USUAL)
 
 
+def test_the_world_is_the_one_that_the_shipped_weights_know():
+    """weights/scenes and docs/results were made in it: a change here wants both anew."""
+    assert P_RING == (0.5, 0.05, 0.5, 0.9, 0.5, 0.5, 0.5, 0.05, 0.9, 0.0)
+    assert (P_BOLD, P_USUAL, USUAL, RARE) == (0.5, 0.9, (4, 4), (23, 23))
+
+
 def test_scenes_are_drawn_by_a_seed(mnist, data):
     """Again the same; another with another seed; the test images are no copies of the draws."""
     again = train_data.scenes(mnist)
