@@ -70,7 +70,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     ax.axhline(rows["diversity"].mean(), color="0.4", linestyle="--", label="two of a class")
     steps = sorted(rows["S"].unique())
     ax.set(xscale="log", yscale="log", xlabel="steps S", ylabel="distance from the solution")
-    ax.set_xticks(steps, [str(S) for S in steps], minor=False)
+    ax.set_xticks(steps, [str(S) for S in steps])
+    ax.set_xticks([], minor=True)
     ax.legend(fontsize=7)
     return figure
 
