@@ -24,7 +24,7 @@ lint: .venv/ready  ## format, lint and types
 
 notebooks: .venv/ready  ## open them in JupyterLab (notebooks/execute.py runs all and stores the outputs)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[notebooks]"
-	OMP_NUM_THREADS=1 $(BIN)/jupyter lab --ServerApp.root_dir=notebooks
+	OMP_NUM_THREADS=1 $(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/00_what_the_negative_prompt_box_does.ipynb
 
 PORT ?= 8000
 playground:  ## the page of docs/playground, on the loopback address alone

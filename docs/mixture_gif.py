@@ -18,11 +18,12 @@ from torch import Tensor
 
 from ddpm import GaussianMixture, Predictor, cosine_schedule, ddim
 from guidance import classifier_free_guidance, negative_guidance, posterior_negative_guidance
+from guidance.app.colours import MINUS, PLUS
 
 W, STEPS, N, T = 1.0, 30, 250, 1000
 POSITIVE, NEGATIVE, NULL = 0, 1, 2
 EDGE = 2.9  # of the picture, in units of x
-COLOURS = ("#d55e00", "#0072b2")  # judged p₋, or not
+COLOURS = (MINUS, PLUS)  # judged p₋, or not
 
 schedule = cosine_schedule(T)
 world = GaussianMixture(

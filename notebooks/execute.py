@@ -18,15 +18,16 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def fingerprint(notebook: nbformat.NotebookNode) -> str:
-    """SHA-256 of the code cells, the modules beside them, and the weights and results they name.
+    """SHA-256 of the code cells, the modules beside them, the palette, the weights and results.
 
-    The libraries below are not in it: a change there that alters a picture wants a new execution.
+    Other files are not in it: a change there that alters a picture wants a new execution.
     """
     code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     digest = hashlib.sha256(code.encode())
     for module in ("style", "playground", "sliders"):
         if f"from {module} import" in code:
             digest.update((HERE / f"{module}.py").read_bytes())
+    digest.update((HERE.parent / "guidance/app/colours.py").read_bytes())
     for path in sorted((HERE.parent / "weights").glob("*/*.safetensors")):
         if f"weights/{path.parent.name}" in code:
             digest.update(path.read_bytes())

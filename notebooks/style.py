@@ -4,7 +4,9 @@ Plotting only. The diffusion mathematics is in `ddpm/` and `guidance/`.
 """
 
 from collections.abc import Callable, Sequence
+from dis import get_instructions
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -13,16 +15,13 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import MultipleLocator
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
+from guidance.app.colours import ACCENT, CLASS, NULL, SIGNED  # noqa: F401 (two are handed on)
 
-# Petroff's ten colours (arXiv 2107.02270), made to be told apart with any colour vision.
-# Class k has CLASS[k] in every notebook; ∅ is dark grey.
-CLASS = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"]
-CLASS += ["#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"]
-NULL = "#222222"
-ACCENT = "#009e73"  # the second curve where no class is meant (Okabe and Ito's green)
+ROOT = Path(__file__).resolve().parents[1]
 
 plt.rcParams |= {
     "figure.dpi": 100,
@@ -49,19 +48,23 @@ def seeded(seed: int = 0) -> torch.Generator:
 def kept(make: Callable[..., Any]) -> Callable[..., Any]:
     """A function whose answers are kept while the kernel lives, also when its cell runs again.
 
-    They are asked for anew if its code, its arguments or a name that it reads are others.
+    They are asked for anew if its code, its arguments or a global that it reads are others.
     """
 
     def names(code: CodeType) -> set[str]:
         inner = (const for const in code.co_consts if isinstance(const, CodeType))
-        return set(code.co_names).union(*map(names, inner))
+        loads = (i for i in get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+        return {load.argval for load in loads}.union(*map(names, inner))
 
     @wraps(make)
-    def answer(*args: Any) -> Any:
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        given = signature(make).bind(*args, **kwargs)
+        given.apply_defaults()  # which belong to the function, and not to its code
+        of = given.args, tuple(sorted(given.kwargs.items()))
         reads = {name: make.__globals__.get(name) for name in sorted(names(make.__code__))}
-        key = (make.__code__, args, tuple(map(id, reads.values())))
+        key = (make.__code__, of, tuple(map(id, reads.values())))
         if key not in KEPT:
-            KEPT[key] = make(*args), reads  # held, so that no id is given away again
+            KEPT[key] = make(*args, **kwargs), reads  # held, so that no id is given away again
         return KEPT[key][0]
 
     return answer
@@ -105,7 +108,7 @@ def image_grid(
     if ax is None:
         size = (cell * n + 0.09 * max(map(len, rows), default=0) + 0.2, cell * R + 0.45)
         ax = plt.subplots(figsize=size)[1]
-    cmap = "PuOr_r" if signed else "gray"
+    cmap = LinearSegmentedColormap.from_list("signed", SIGNED) if signed else "gray"
     ax.imshow(sheet.numpy(), cmap=cmap, vmin=-1, vmax=1, interpolation="nearest")
     ax.set_yticks([r * (H + gap) + H / 2 - 0.5 for r in range(len(rows))], rows)
     ax.set_xticks([k * (W + gap) + W / 2 - 0.5 for k in range(len(columns))], columns)
@@ -157,5 +160,7 @@ def arrows(ax: Axes, points: Tensor, field: Tensor, colour: str, **kwargs: Any) 
 def plane(ax: Axes, limit: float = 2.5, title: str = "") -> Axes:
     """The square [-limit, limit]², its axes x¹ and x² in the units of the data."""
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
-    ax.set(xlabel="$x^1$ (data units)", ylabel="$x^2$")
+    ax.set(xlabel="$x^1$ (data units)", ylabel="$x^2$ (data units)")
+    for axis in (ax.xaxis, ax.yaxis):  # alike, in however little room
+        axis.set_major_locator(MultipleLocator(2))
     return ax

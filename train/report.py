@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ddpm import Schedule, ddim, q_sample, timesteps
 from guidance.app import guides
+from guidance.app.colours import NULL
 from guidance.app.draw import draw, final
 from guidance.app.guides import Guide
 from guidance.app.models import Models
@@ -111,7 +112,7 @@ def loss_curves(path: Path, log: Path) -> None:
     }
     with _axes(path, max(1, len(curves))) as axes:
         for ax, (phase, values) in zip(axes, curves.items(), strict=False):
-            ax.plot(list(values), list(values.values()), lw=1.2)
+            ax.plot(list(values), list(values.values()), color=NULL, lw=1.2)
             scale = "log" if phase == "unet" else "linear"
             ax.set(xlabel="training step", ylabel=labels.get(phase, phase), yscale=scale)
             ax.grid(alpha=0.3, which="both")
@@ -149,7 +150,8 @@ def chance(data: Dataset) -> float:
 def accuracy_over_t(path: Path, accuracy: dict[int, float], chance: float) -> None:
     """The noisy classifier's accuracy over t, beside chance."""
     with _axes(path, 1) as (ax,):
-        ax.plot(list(accuracy), list(accuracy.values()), "o-", ms=3, label="$p_\\phi(y|x_t, t)$")
+        ax.plot(list(accuracy), list(accuracy.values()), "o-", ms=3, color=NULL,
+                label="$p_\\phi(y|x_t, t)$")  # fmt: skip
         ax.axhline(chance, color="grey", ls=":", label="chance")
         ax.set(xlabel="$t$", ylabel="accuracy on held-out images", ylim=(0, 1.02))
         ax.grid(alpha=0.3)

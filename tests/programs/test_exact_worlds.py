@@ -445,7 +445,7 @@ def test_the_papers_window_and_the_plots_families():
     """NegPrompt acts in steps 5 to 15 of 30; and each method is on one curve of the plot."""
     assert cases.sixth_to_half(30) == (5, 15) and cases.sixth_to_half(20) == (3, 10)
     for _, method in target.guides(lab(OVERLAPPING), S):
-        patterns = [pattern for _, pattern in target.FAMILIES.values()]
+        patterns = [pattern for *_, pattern in target.FAMILIES.values()]
         assert sum(re.fullmatch(p, method) is not None for p in patterns) == 1, method
 
 

@@ -95,6 +95,37 @@ def test_no_text_is_longer_than_a_screen(path):
             assert len(visible.splitlines()) <= 45, cell.source[:80]
 
 
+@notebooks
+def test_no_code_is_longer_than_a_screen(path):
+    """Nor wider than JupyterLab's column at 1440 pixels, where it would be wrapped."""
+    for cell in code_cells(path):
+        assert len(cell.source.splitlines()) <= 40, cell.source[:80]
+    for block in re.findall(r"^```python\n(.+?)^```$", prose(path), re.DOTALL | re.MULTILINE):
+        assert max(map(len, block.splitlines())) <= 100, block
+
+
+@notebooks
+def test_nothing_is_shown_that_nobody_asked_for(path):
+    """A last line without a semicolon shows its value: a whole pipeline, or where a figure is."""
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            assert output.output_type != "execute_result", cell.source
+
+
+@notebooks
+def test_links_lead_somewhere_in_the_folder_that_jupyterlab_serves(path):
+    """`make notebooks` serves a folder, and what lies outside can't be opened."""
+    found = re.search(
+        r"jupyter lab --ServerApp.root_dir=(\S+) (\S+)", (ROOT / "Makefile").read_text()
+    )
+    served, opened = (ROOT / part for part in found.groups())
+    assert opened in PATHS
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose(path)):
+        if "://" not in link and "." in link:
+            target = (path.parent / link).resolve()
+            assert target.is_file() and target.is_relative_to(served.resolve()), link
+
+
 def test_what_is_kept_is_asked_for_anew_when_anything_it_reads_is_another():
     """A cell run again gives the same object; another source, argument or global does not."""
     from style import kept
@@ -111,3 +142,35 @@ def test_what_is_kept_is_asked_for_anew_when_anything_it_reads_is_another():
     assert scope["double"](3) == [15]
     exec(cell.replace("factor * x", "factor + x"), scope)
     assert scope["double"](3) == [8] and scope["made"] == [3, 4, 3, 3]
+
+
+def test_what_is_kept_reads_globals_and_no_attributes():
+    """A cell further down may define a name that is an attribute here, and none that is read."""
+    from style import kept
+
+    scope = {"kept": kept, "made": [], "size": None}
+    exec(
+        "@kept\ndef real(x):\n    made.append(x)\n    return [(lambda: size or x.real)()]\n", scope
+    )
+    first = scope["real"](3)
+    scope["append"] = 1
+    assert scope["real"](3) is first
+    scope["size"] = 7
+    assert scope["real"](3) == [7]
+
+
+def test_what_is_kept_may_be_asked_for_by_name():
+    """x=3 is 3, and no other; a default that is left out counts, also when it has changed."""
+    from style import kept
+
+    scope = {"kept": kept, "made": []}
+    cell = "@kept\ndef power(x, n=2, *, sign=1):\n    made.append(x)\n    return [sign * x**n]\n"
+    exec(cell, scope)
+    power = scope["power"]
+    first = power(3)
+    assert first == [9] and all(power(**named) is first for named in ({"x": 3}, {"n": 2, "x": 3}))
+    assert power(3, 2, sign=1) is first and scope["made"] == [3]
+    assert power(x=4) == [16] and power(3, n=3) == [27] and power(x=3, sign=-1) == [-9]
+    assert power(2, n=3) == [8] and power(3, n=2) is first
+    exec(cell.replace("n=2", "n=4"), scope)
+    assert scope["power"](3) == [81] and scope["power"](n=2, x=3) is first

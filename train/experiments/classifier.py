@@ -5,12 +5,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from guidance.app.colours import CLASSIFIER, CLASSIFIER_ON_C, FREE
 from guidance.app.guides import Guide, classifier, classifier_free, none
 from train.evaluate.lab import Lab
 from train.evaluate.metrics import NAMES
 from train.evaluate.results import Row
 from train.experiments.intervals import cells, summarise
-from train.experiments.plots import COLOURS, grid, line, real_line
+from train.experiments.plots import grid, line, real_line
 from train.experiments.price_of_w import real
 from train.experiments.sweep import Experiment, conditional
 
@@ -19,6 +20,7 @@ METHODS = {
     "classifier on c": "classifier, on ε(c)",
     "classifier-free": "classifier-free",
 }
+COLOURS = dict(zip(METHODS, (CLASSIFIER, CLASSIFIER_ON_C, FREE), strict=True))
 COLUMNS = {k: NAMES[k] for k in list(NAMES)[:5]}  # as in ADM's Table 4
 
 
@@ -53,10 +55,10 @@ def plot(rows: pd.DataFrame) -> Figure:
     strengths = sorted(rows["strength"].unique())
     places = range(len(strengths))
     for ax, (column, name) in zip(axes, COLUMNS.items(), strict=True):
-        for (method, label), colour in zip(METHODS.items(), COLOURS, strict=False):
+        for method, label in METHODS.items():
             chosen = rows[rows["method"] == method]
             values = summarise(chosen, ["strength"], [column])[column].reindex(strengths)
-            line(ax, values, colour, label, places)
+            line(ax, values, COLOURS[method], label, places)
         real_line(ax, rows, column)
         ax.set_xticks(places, [f"{s:g}" for s in strengths])
         ax.set(xlabel="strength (s; 1 + s; 1 + w)", title=name)

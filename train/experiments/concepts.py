@@ -8,11 +8,12 @@ import torch
 from matplotlib.figure import Figure
 
 from ddpm import ddim
+from guidance.app.colours import CLASS
 from guidance.app.guides import Guide, classifier_free, none
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
 from train.experiments.intervals import cells, wilson
-from train.experiments.plots import COLOURS, grid
+from train.experiments.plots import grid
 from train.experiments.sweep import Experiment
 
 GUIDES: dict[float, Guide] = {0: none(), 2: classifier_free(2.0)}  # by w
@@ -84,7 +85,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     figure, axes = grid(len(ws), 2, (3.8, 3.5))
     for ax, w in zip(axes, ws, strict=True):
         ax.plot([0, 1], [0, 1], color="0.6", lw=0.8)
-        for concept, colour in zip((k for k in given if k not in digits), COLOURS, strict=False):
+        for concept, colour in zip((k for k in given if k not in digits), CLASS, strict=False):
             part = summary.loc[[(w, g, concept) for g in digits]]
             real, mean = part["data", "real"], part["share", "mean"]
             ends = [abs(mean - part["share", end]) for end in ("low", "high")]

@@ -7,15 +7,17 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from guidance.app.colours import CLASS, MINUS, NULL, PLUS
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
 from train.experiments.cases import QUESTIONS, make_case, run
 from train.experiments.intervals import cells, over_images
-from train.experiments.plots import COLOURS, grid, line
+from train.experiments.plots import grid, line
 from train.experiments.sweep import Experiment
 
 PULL = "‖ε%s − ε_∅‖"
 SEEN = "p_φ(c%s|x_t)"
+RUN_WITH = "run with p₋"  # dashed
 CURVES = {  # panel: (group, run, column, label) of its lines
     "pull of two classes p₊ and p₋": (
         ("pair", "plain", "norm_positive", PULL % "₊"),
@@ -45,6 +47,8 @@ CURVES = {  # panel: (group, run, column, label) of its lines
         ("present", "negative", "induced", "p₊ = ∅, picture of p₋"),
     ),
 }
+# As notebook 6 has a three, a zero and a seven
+OF_QUESTIONS = dict(zip(QUESTIONS, (CLASS[2], CLASS[0], CLASS[4], CLASS[1]), strict=True))
 
 
 OF_SCENES = {  # of a digit p₊ a line for each question
@@ -141,11 +145,21 @@ def plot(rows: pd.DataFrame) -> Figure:
     panels = curves_of(rows)
     figure, axes = grid(len(panels), 3, (4.2, 3.1))
     for ax, (title, curves) in zip(axes, panels.items(), strict=True):
-        for (*key, label), colour in zip(curves, COLOURS, strict=False):
-            line(ax, curve(rows, *key), colour, _set(label), markersize=0)
+        for group, which, column, label in curves:
+            values, style = curve(rows, group, which, column), "--" if RUN_WITH in label else "-"
+            line(ax, values, colour(group, column), _set(label), markersize=0, linestyle=style)
         ax.set(xlabel="step", title=_set(title))
         ax.legend(fontsize=6.5, framealpha=0.6)
     return figure
+
+
+def colour(group: str, column: str) -> str:
+    """p₊'s or p₋'s, and ∅'s where p₊ is ∅; of scenes one for each question."""
+    if group in QUESTIONS:
+        return OF_QUESTIONS[group]
+    if group == "present":
+        return NULL
+    return PLUS if column.endswith("_positive") else MINUS
 
 
 def _set(text: str) -> str:

@@ -7,9 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's: the colour-blind can tell them apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
 
 def grid(panels: int, columns: int, size: tuple[float, float] = (3.1, 2.5)) -> tuple[Figure, Any]:
     """A figure, and its axes as a flat list; those without a panel are hidden."""

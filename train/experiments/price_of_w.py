@@ -5,13 +5,14 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from guidance.app.colours import FREE
 from guidance.app.guides import Guide, classifier_free, none
 from train.evaluate import cas
 from train.evaluate.lab import Lab
 from train.evaluate.metrics import NAMES
 from train.evaluate.results import Row
 from train.experiments.intervals import cells, summarise
-from train.experiments.plots import COLOURS, grid, line, real_line
+from train.experiments.plots import grid, line, real_line
 from train.experiments.sweep import Experiment, conditional
 
 # w = 0 is ε(c): the same samples for half of the work
@@ -49,7 +50,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     summary = summarise(rows, ["w"], COLUMNS)
     places = range(len(summary))
     for ax, (column, name) in zip(axes, COLUMNS.items(), strict=True):
-        line(ax, summary[column], COLOURS[0], "samples", places)
+        line(ax, summary[column], FREE, "samples", places)
         if real_line(ax, rows, column):
             ax.legend(fontsize=7)
         ax.set_xticks(places, [f"{w:g}" for w in summary.index])

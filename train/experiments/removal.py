@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddpm import ddim
+from guidance.app.colours import LATE, NEGATIVE, NONE, POSTERIOR
 from guidance.app.draw import window
 from guidance.app.guides import Guide, negative, none, posterior_negative
 from train.evaluate import metrics
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
 from train.experiments.intervals import cells, student, wilson
-from train.experiments.plots import COLOURS, grid
+from train.experiments.plots import grid
 from train.experiments.sweep import Experiment
 from train.judge import ask
 
@@ -27,6 +28,7 @@ METHODS: dict[str, tuple[Callable[[float], Removal], tuple[float, ...]]] = {  # 
     "constant λ, late": (lambda v: lambda k, t: negative(k, v, start=t), (0.5, 1, 2, 4)),
     "λ_0·p/(1 − p)": (lambda v: lambda k, t: posterior_negative(k, v), (0.5, 1, 2, 4)),
 }
+COLOURS = dict(zip(METHODS, (NEGATIVE, LATE, POSTERIOR), strict=True))
 MEASURES = {
     "share": "share of the removed class (%)",
     "kl": "KL to uniform over the kept (nats)",
@@ -108,7 +110,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     figure, axes = grid(2, 2, (4.4, 3.4))
     summary = over_classes(rows).sort_index()
     for ax, column in zip(axes, ("frechet", "kl"), strict=True):
-        for method, colour in zip(METHODS, COLOURS, strict=False):
+        for method, colour in COLOURS.items():
             if method not in summary.index:
                 continue
             x, y = summary.loc[method, "share"], summary.loc[method, column]
@@ -116,11 +118,11 @@ def plot(rows: pd.DataFrame) -> Figure:
             ax.errorbar(x["mean"], y["mean"], *ends, color=colour, label=method, marker="o",
                         markersize=3, elinewidth=0.6)  # fmt: skip
             for v, *at in zip(x.index, x["mean"], y["mean"], strict=True):
-                ax.annotate(f"{v:g}", at, (3, 3), textcoords="offset points", fontsize=6,
-                            color=colour)  # fmt: skip
+                ax.annotate(f"{v:g}", at, (3, 3), textcoords="offset points", fontsize=6)
         if ("none", 0) in summary.index:
             none = summary.loc[("none", 0)]
-            ax.plot(none["share", "mean"], none[column, "mean"], "k*", label="no guidance")
+            ax.plot(none["share", "mean"], none[column, "mean"], "*", color=NONE,
+                    label="no guidance")  # fmt: skip
             ax.axhline(none[f"{column}_real", "mean"], color="0.4", linestyle="--",
                        label="as many real images")  # fmt: skip
         ax.set(xlabel=MEASURES["share"], title=MEASURES[column])

@@ -7,13 +7,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ddpm import ancestral, ddim, dpm_solver
+from guidance.app.colours import CLASS
 from guidance.app.draw import Sampler
 from guidance.app.guides import none
 from train.evaluate.lab import Lab
 from train.evaluate.metrics import NAMES
 from train.evaluate.results import Row
 from train.experiments.intervals import cells, summarise
-from train.experiments.plots import COLOURS, grid, line, real_line
+from train.experiments.plots import grid, line, real_line
 from train.experiments.sweep import Experiment, conditional
 
 SAMPLERS: dict[str, Any] = {
@@ -58,8 +59,9 @@ def plot(rows: pd.DataFrame) -> Figure:
     """Fréchet distance and class accuracy over the number of steps."""
     figure, axes = grid(2, 2, (4.2, 3.2))
     steps = sorted(rows["S"].unique())
+    colours = {k: v for k, v in zip(SAMPLERS, CLASS, strict=False) if k in set(rows["sampler"])}
     for ax, column in zip(axes, ("frechet", "class_accuracy"), strict=True):
-        for name, colour in zip(SAMPLERS, COLOURS, strict=False):
+        for name, colour in colours.items():
             values = summarise(rows[rows["sampler"] == name], ["S"], [column])[column]
             line(ax, values.sort_index(), colour, name)
         ax.set_xscale("log")

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddpm import ddim
+from guidance.app.colours import FREE, LATE, NEGATIVE, NONE, POSTERIOR
 from guidance.app.draw import window
 from guidance.app.guides import Guide, classifier_free, negative, none, posterior_negative
 from train.evaluate import metrics
@@ -20,7 +21,7 @@ from train.evaluate.lab import Lab
 from train.evaluate.results import Row
 from train.experiments.cases import QUESTIONS, sixth_to_half
 from train.experiments.intervals import cells, student, wilson
-from train.experiments.plots import COLOURS, grid
+from train.experiments.plots import grid
 from train.experiments.sweep import Experiment
 from train.judge import ask, held_true
 
@@ -30,12 +31,12 @@ MEASURES = {
     "kl": "KL to the right answers (nats)",
     "frechet": "Fréchet distance to the right images",
 }
-FAMILIES = {  # of the plot: a marker, and the methods that a curve joins
-    "ε(p₊)": ("*", r"ε\(p₊\)"),
-    "classifier-free": ("s", r"classifier-free, .*"),
-    "negative": ("o", r"negative, w = \d"),
-    "negative, a sixth to a half": ("D", r"negative, .* a sixth to a half"),
-    "λ_0·p/(1 − p)": ("^", r".*·p/\(1 − p\)"),
+FAMILIES = {  # of the plot: a colour, a marker, and the methods that a curve joins
+    "ε(p₊)": (NONE, "*", r"ε\(p₊\)"),
+    "classifier-free": (FREE, "s", r"classifier-free, .*"),
+    "negative": (NEGATIVE, "o", r"negative, w = \d"),
+    "negative, a sixth to a half": (LATE, "D", r"negative, .* a sixth to a half"),
+    "λ_0·p/(1 − p)": (POSTERIOR, "^", r".*·p/\(1 − p\)"),
 }
 LEFT_OUT = ("ring weakly implied",)  # one picture in twenty has a ring: nothing to be seen in few
 
@@ -139,7 +140,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     figure, axes = grid(len(questions), 3, (3.6, 3.3))
     for ax, question in zip(axes, questions, strict=True):
         left = summary.loc[question]
-        for (name, (marker, methods)), colour in zip(FAMILIES.items(), COLOURS, strict=False):
+        for name, (colour, marker, methods) in FAMILIES.items():
             at = left[left.index.str.fullmatch(methods)]
             ends = [abs(at[k][["low", "high"]].to_numpy() - at[k][["mean"]].to_numpy()).T
                     for k in ("frechet", "left")]  # fmt: skip

@@ -12,16 +12,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
+from guidance.app.colours import ACCENT, MINUS, PLUS
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
 from train.experiments.cases import QUESTIONS, from_step, make_case, sixth_to_half, until_step
 from train.experiments.intervals import cells, holm, over_images, sign_test, wilson
-from train.experiments.plots import COLOURS, grid, line
+from train.experiments.plots import grid, line
 from train.experiments.sweep import Experiment
 from train.scenes import at_rare_place
 
 COUNTS = ("n", "negatives", "negatives_plain", "positives", "gained", "lost", "gained_rare",
           "nearer")  # fmt: skip
+COLOURS = {"negatives": MINUS, "positives": PLUS, "distance": ACCENT}
 STOPS = (1, 2, 3, 5, 8, 12, 20)
 GROUPS = {  # which case each is about, and its title
     "start, p₊ a class": ("pair", "starts late; p₊ and p₋ two classes"),
@@ -148,9 +150,8 @@ def plot(rows: pd.DataFrame) -> Figure:
         elif kind == "any":
             curves["positives"] = "class of the plain picture"
         curves["distance"] = "RMS distance to the plain picture"
-        colours = dict(zip(("negatives", "positives", "distance"), COLOURS, strict=False))
         for column, label in curves.items():
-            line(ax, values[column], colours[column], label)
+            line(ax, values[column], COLOURS[column], label)
         ax.axhline(values["negatives_plain", "mean"].iloc[0], color="0.4", linestyle=":",
                    label="judged as p₋ without it")  # fmt: skip
         which = "start" if group.startswith("start") else "stop"

@@ -9,11 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddpm import timesteps
+from guidance.app.colours import ACCENT, CLASS, MINUS, NULL, PLUS
 from train.experiments.exact import LARGE, SCHEDULE, SMALL, TWO_MODES, W, World, states
-from train.experiments.plots import COLOURS, grid, line
+from train.experiments.plots import grid, line
 from train.experiments.predicted import critical_log_snr, early_window, overlap_cosine
 from train.experiments.worlds_table import CHANCE, pooled
 
+WORLDS = {"p₋ the smaller": CLASS[0], "p₋ the larger": CLASS[2]}
 PICTURE = -1.7  # the x_T whose paths are drawn
 
 
@@ -34,7 +36,7 @@ def plot(rows: pd.DataFrame) -> Figure:
 
 def pulls(ax: Axes, rows: pd.DataFrame, _: Any, there: set[str]) -> None:
     """Who pulls when."""
-    for group, colour in zip(("p₋ the smaller", "p₋ the larger"), COLOURS, strict=False):
+    for group, colour in WORLDS.items():
         if group in there:
             for name, style in {"pull of p₊": "--", "pull of p₋": "-"}.items():
                 line(ax, pooled(rows, group, name), colour, f"{name}; {group}", markersize=0,
@@ -46,7 +48,8 @@ def pulls(ax: Axes, rows: pd.DataFrame, _: Any, there: set[str]) -> None:
 def starts(ax: Axes, rows: pd.DataFrame, log_snr: Any, there: set[str]) -> None:
     """What late starts leave, and where the formula says that p₋ is decided."""
     sizes = {"p₋ the smaller": SMALL, "p₋ the larger": LARGE}
-    for (group, size), colour in zip(sizes.items(), COLOURS, strict=False):
+    for group, size in sizes.items():
+        colour = WORLDS[group]
         if group in there:
             line(ax, pooled(rows, group, "left", "share"), colour, f"{group}, δ₋ = {size}")
         k = np.interp(critical_log_snr(size, 0.01), log_snr, range(len(log_snr)))
@@ -60,13 +63,11 @@ def starts(ax: Axes, rows: pd.DataFrame, log_snr: Any, there: set[str]) -> None:
 
 def formula(ax: Axes, rows: pd.DataFrame, _: Any, there: set[str]) -> None:
     """Measured critical log-SNRs beside the formula's."""
-    names = (
-        {"a tenth left": COLOURS[2], "a half left": COLOURS[3]} if "separations" in there else {}
-    )
+    names = {"a tenth left": ACCENT, "a half left": CLASS[4]} if "separations" in there else {}
     for name, colour in names.items():
         line(ax, pooled(rows, "separations", name, "seeds"), colour, name, linestyle="")
     x = np.geomspace(0.35, 7, 60)
-    ax.plot(x, [critical_log_snr(v, 0.01) for v in x], "k:", label="formula, d′ = 2")
+    ax.plot(x, [critical_log_snr(v, 0.01) for v in x], ":", color=NULL, label="formula, d′ = 2")
     ax.set(title="critical log-SNR over the separation", xlabel="separation δ of p₋",
            ylabel="log-SNR of the start", xscale="log")  # fmt: skip
     ax.set_xticks([0.4, 0.8, 1.6, 3.2, 6.4], ["0.4", "0.8", "1.6", "3.2", "6.4"])
@@ -76,13 +77,14 @@ def formula(ax: Axes, rows: pd.DataFrame, _: Any, there: set[str]) -> None:
 def overlap(ax: Axes, rows: pd.DataFrame, _: Any, there: set[str]) -> None:
     """The cosine over P(p₋|p₊), and what is kept and removed."""
     if "overlaps" in there:
-        line(ax, pooled(rows, "overlaps", "cosine"), COLOURS[0], "cosine, mean of the run")
-        for name, colour in {"p₋ left": COLOURS[1], "p₊ kept": COLOURS[2]}.items():
+        line(ax, pooled(rows, "overlaps", "cosine"), ACCENT, "cosine, mean of the run")
+        for name, colour in {"p₋ left": MINUS, "p₊ kept": PLUS}.items():
             line(
                 ax, pooled(rows, "overlaps", name, "share"), colour, f"{name} (share)", markersize=2
             )
     x = np.linspace(0, 0.6, 61)
-    ax.plot(x, [overlap_cosine(0.5, CHANCE, 0.5 * r) for r in x], "k:", label="formula, at $x_T$")
+    ax.plot(x, [overlap_cosine(0.5, CHANCE, 0.5 * r) for r in x], ":", color=NULL,
+            label="formula, at $x_T$")  # fmt: skip
     ax.axhline(0, color="0.7", linewidth=0.6)
     ax.axvline(CHANCE, color="0.4", linestyle=":", linewidth=0.8)
     ax.annotate("by chance", (CHANCE, 0.7), (-42, 0), textcoords="offset points", fontsize=6.5)
@@ -91,7 +93,7 @@ def overlap(ax: Axes, rows: pd.DataFrame, _: Any, there: set[str]) -> None:
 
 def early(ax: Axes, rows: pd.DataFrame, log_snr: Any, there: set[str]) -> None:
     """The share of p₋ over the stop step, by w; and of one mode alone."""
-    for w, colour in zip((2.0, 4.0, W), COLOURS, strict=False):
+    for w, colour in zip((2.0, 4.0, W), CLASS, strict=False):
         if "two modes" not in there:
             continue
         shown = 100 * pooled(rows, "two modes", f"rare look, w = {w:g}", "share")
@@ -120,9 +122,8 @@ def path(ax: Axes, rows: pd.DataFrame, _: Any, there: set[str]) -> None:
     density = torch.stack([p - p.max() for p in log_p], 1) / np.log(10)  # (301, S+1)
     shown: dict[str, Any] = {"cmap": "Greys", "vmin": -5, "vmax": 0.5, "shading": "nearest"}
     ax.pcolormesh(range(S + 1), x.numpy(), density.numpy(), rasterized=True, **shown)
-    for (name, values), colour in zip(
-        paths.items(), (COLOURS[2], COLOURS[1], COLOURS[0]), strict=True
-    ):
+    colours = ACCENT, CLASS[2], CLASS[0]  # as in notebook 6
+    for (name, values), colour in zip(paths.items(), colours, strict=True):
         ax.plot(range(S + 1), values, color=colour, linewidth=1.6, label=name)
     ax.set(
         title="one picture, three runs (grey: $p_t$, logarithmic)", xlabel="step", ylabel="$x_t$"
