@@ -7,18 +7,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ddpm import ddim, dpm_solver
+from ddpm import dpm_solver
+from guidance.app.colours import CLASS
 from guidance.app.draw import Sampler
 from guidance.app.guides import none
 from train.evaluate import metrics
 from train.evaluate.lab import Lab
 from train.evaluate.results import Row
 from train.experiments.intervals import cells, summarise
-from train.experiments.plots import COLOURS, grid, line
+from train.experiments.plots import grid, line
+from train.experiments.samplers import SAMPLERS
 from train.experiments.sweep import Experiment, conditional
 from train.judge import ask
 
-SOLVERS: dict[str, Any] = {"DDIM, η = 0": ddim, "DPM-Solver++ (2M)": dpm_solver}
+SOLVERS: dict[str, Any] = {name: SAMPLERS[name] for name in ("DDIM, η = 0", "DPM-Solver++ (2M)")}
 STEPS = (5, 10, 20, 50)
 
 
@@ -64,7 +66,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 def plot(rows: pd.DataFrame) -> Figure:
     """The distance over the number of steps."""
     figure, (ax,) = grid(1, 1, (4.6, 3.4))
-    for name, colour in zip(SOLVERS, COLOURS, strict=False):
+    for name in SOLVERS:
+        colour = CLASS[list(SAMPLERS).index(name)]
         values = summarise(rows[rows["sampler"] == name], ["S"], ["distance"])["distance"]
         line(ax, values.sort_index(), colour, name)
     ax.axhline(rows["diversity"].mean(), color="0.4", linestyle="--", label="two of a class")
