@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as tvf
-from helpers import at_call, ctrl_c, files, main, train
+from helpers import at_call, ctrl_c, files, main, train, unrendered
 from PIL import Image
 
 from guidance.__main__ import main as guidance
@@ -419,7 +419,9 @@ def test_experiments_on_ones_own_pictures(run, tmp_path, capsys, monkeypatch):
     for name in ("price-of-w", "removal"):
         assert experiments([name, *map(str, line), "--data", str(run / "pets")]) == 0, name
         shown = capsys.readouterr().out
-        assert experiments([name, "--plot", "--out", str(tmp_path)]) == 0
+        with monkeypatch.context() as patch:
+            unrendered(patch)
+            assert experiments([name, "--plot", "--out", str(tmp_path)]) == 0
         assert capsys.readouterr().out == shown
         if name == "removal":
             assert re.search(r"none +\| 0 +\| 25 ", shown), shown  # each of four
