@@ -5,6 +5,7 @@ import os
 # Before torch loads: one thread in each worker, since the workers are what runs in parallel.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import contextlib
 import ctypes
 import signal
 import sys
@@ -61,7 +62,11 @@ def _capabilities(new: list[int] | None = None) -> list[int]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a whole run of `python -m train`, which nobody may change."""
+    """The directory of a whole run of `python -m train`, which nobody may change.
+
+    What it has said to stdout is in the file "said" beside it.
+    """
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    assert helpers.train("--out", out) == 0
+    with open(out.parent / "said", "w") as said, contextlib.redirect_stdout(said):
+        assert helpers.train("--out", out, shown=True) == 0
     return out

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
 PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -17,6 +16,8 @@ PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 def find(root: Path) -> dict[str, list[str]]:
     """The folders in root, sorted, each with the paths of its pictures from root. No dotfiles."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # seconds, and only here
+
     if not root.is_dir():
         raise ValueError(f"--data {root} is no directory")
     inside = sorted(p for p in root.iterdir() if not p.name.startswith("."))

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddpm import Schedule, ddim, q_sample, timesteps
@@ -161,6 +160,8 @@ def accuracy_over_t(path: Path, accuracy: dict[int, float], chance: float) -> No
 @contextmanager
 def _axes(path: Path, n: int) -> Iterator[Any]:
     """n plots beside each other, which are written when they are drawn."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4.2 * n, 3), dpi=130, layout="constrained")
     yield figure.subplots(1, n, squeeze=False)[0]
     with replacing(path) as partial_path:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,20 @@ def test_a_sample_is_100_passes_and_a_step_three(name):
         contender.step()
     passes = training.get_total_flops() / (DIGITS.batch_size * contender.flops)
     assert passes == pytest.approx(3, rel=0.05)
+
+
+@pytest.mark.parametrize("target", [26_000, 61_000, 75_000, 150_000, 222_222, 340_000])
+def test_the_nearest_peer_is_that_of_all(target):
+    """A convolution of Σ multipliers·width channels, 18·64 FLOPs each: all of them by hand."""
+    config, data = dataclasses.replace(PRESETS["mnist"], width=16), load_data("digits", "")
+    every = itertools.product(range(8, 40, 8), (1, 2, 3, 4), (1, 2, 3, 4))
+    flops = {1152 * width * (1 + a + b) for width, a, b in every if a <= b}
+    network, cost_of_it = cost.nearest(
+        lambda width, m: torch.nn.Conv2d(1, width * sum(m), 3, padding=1),
+        lambda model, x, t, c: model(x), data, config, target,
+    )  # fmt: skip
+    assert cost_of_it == min(flops, key=lambda f: abs(f - target))
+    assert cost.forward_flops(data, lambda x, t, c: network(x)) == cost_of_it
 
 
 def test_no_peer_within_reach():

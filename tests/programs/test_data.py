@@ -177,7 +177,7 @@ def test_mnist_is_read_from_its_files_without_a_network(tmp_path, monkeypatch, c
     code = train(
         "--preset", "mnist", "--data-dir", tmp_path, "--out", out, "--attention", "7",
         "--multipliers", "1,1,1", "--steps", 2, "--sampling-steps", 1,
-        "--classifier-steps", 1, "--schedule", "cosine",
+        "--classifier-steps", 1, "--schedule", "cosine", shown=True,
     )  # fmt: skip
     assert code == 0 and (out / "guidance.png").exists()
     out = capsys.readouterr().out

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as tvf
-from helpers import at_call, ctrl_c, files, train
+from helpers import at_call, ctrl_c, files, main, train, unrendered
 from PIL import Image
 
 from guidance.__main__ import main as guidance
-from train.__main__ import main
 from train.config import PRESETS, Config, for_pictures, from_flags, parser
 from train.data import SETS, load_data
 from train.evaluate.__main__ import main as evaluate
+from train.experiments import price_of_w, removal
 from train.experiments.__main__ import main as experiments
 from train.experiments.intervals import summarise
 from train.folder import load_folder
@@ -360,7 +360,7 @@ def run(tmp_path_factory):
     (here / "run").mkdir()
     (here / "run" / ".DS_Store").write_text("makes no run")
     flags = ("--size", 8, "--flip", "--held-out", 0.2, "--out", here / "run")
-    assert train("--data", root, *flags) == 0
+    assert train("--data", root, *flags, shown=True) == 0
     return here
 
 
@@ -412,11 +412,16 @@ def again(*arguments):
 
 def test_experiments_on_ones_own_pictures(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("train.evaluate.cas.STEPS", 1)
+    of_each = {name: (kind, values[-1:]) for name, (kind, values) in removal.METHODS.items()}
+    monkeypatch.setattr(removal, "METHODS", of_each)
+    monkeypatch.setattr(price_of_w, "GUIDES", dict(list(price_of_w.GUIDES.items())[:2]))
     line = ["--weights", run / "run", "--n", 12, "--steps", 2, "--seeds", 2, "--out", tmp_path]
     for name in ("price-of-w", "removal"):
         assert experiments([name, *map(str, line), "--data", str(run / "pets")]) == 0, name
         shown = capsys.readouterr().out
-        assert experiments([name, "--plot", "--out", str(tmp_path)]) == 0
+        with monkeypatch.context() as patch:
+            unrendered(patch)
+            assert experiments([name, "--plot", "--out", str(tmp_path)]) == 0
         assert capsys.readouterr().out == shown
         if name == "removal":
             assert re.search(r"none +\| 0 +\| 25 ", shown), shown  # each of four
@@ -494,8 +499,10 @@ def test_a_stopped_run_goes_on_by_the_advice_it_gives(run, tmp_path, capsys, mon
     assert "pictures.json can't be read" in capsys.readouterr().err
 
 
-def test_a_run_of_a_preset_gets_no_folder_on_resume(finished, run, capsys):
-    assert main(["--data", str(run / "pets"), "--out", str(finished), "--resume"]) == 2
+def test_a_run_of_a_preset_gets_no_folder_on_resume(run, tmp_path, capsys):
+    flags = ("--steps", 1, "--classifier-steps", 0, "--judge-steps", 0)
+    assert train("--out", tmp_path / "run", *flags) == 0
+    assert main(["--data", str(run / "pets"), "--out", str(tmp_path / "run"), "--resume"]) == 2
     assert "--data can't change on --resume" in capsys.readouterr().err
 
 
@@ -507,12 +514,14 @@ def test_a_run_of_a_preset_gets_no_folder_on_resume(finished, run, capsys):
         ({"a": 1, "b": 1}, False),
         ({"a": 2, "b": 1}, True),
         ({"a": 50, "b": 2}, True),
-        ({f"{k:03d}": 2 for k in range(100)}, True),
+        ({f"{k:02d}": 2 for k in range(14)}, True),  # two more than a picture shows
     ],
 )
 def test_any_number_of_classes(tmp_path, capsys, classes, judged):
     root, out = folder(tmp_path / "x", classes), tmp_path / "run"
-    assert train("--data", root, "--size", 8, "--out", out) == 0
+    flags = ("--data", root, "--size", 8, "--out", out, "--steps", 2, "--sampling-steps", 1)
+    of_its_own = sum(classes.values()) < 30  # what is drawn depends on the classes alone
+    assert train(*flags, shown=of_its_own) == 0
     said = capsys.readouterr().out
     assert ("no classifier and no judge is trained" in said) != judged
     assert (
@@ -528,7 +537,7 @@ def test_any_number_of_classes(tmp_path, capsys, classes, judged):
         error = capsys.readouterr().err
         assert error.count("knows one class") == 2 == error.count("\n")
     if not judged:  # and the same command goes on
-        assert train("--data", root, "--size", 8, "--out", out, "--resume") == 0
+        assert train(*flags, "--resume") == 0
 
 
 def test_too_few_pictures_to_measure_against(tmp_path, capsys):
@@ -539,18 +548,21 @@ def test_too_few_pictures_to_measure_against(tmp_path, capsys):
     assert "has 2 held-out pictures, too few to measure" in error
 
 
-@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_files_are_utf_8_whatever_the_locale(run, tmp_path, locale):
-    """A file opened in the locale's encoding is a warning there, and warnings are errors."""
+def test_files_are_utf_8_whatever_the_locale(run, tmp_path):
+    """A file opened in the locale's encoding is a warning there, and warnings are errors.
+
+    In the locale C, where it is ASCII; in UTF-8 are the runs of all other tests.
+    """
     code = "import helpers, sys, warnings\n"
     code += "ours = dict(category=EncodingWarning, module='(train|guidance|unet)[.]')\n"
     code += "warnings.filterwarnings('error', **ours)\n"
-    code += "sys.exit(helpers.train(*sys.argv[1:]) or helpers.train(*sys.argv[1:], '--resume'))"
+    code += "flags = sys.argv[1:]\n"
+    code += "sys.exit(helpers.train(*flags, shown=True) or helpers.train(*flags, '--resume'))"
     python = [sys.executable, "-X", "warn_default_encoding", "-c"]
-    environ = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environ = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     environ |= {"PYTHONPATH": os.pathsep.join(["tests", *sys.path]), "PYTHONIOENCODING": "utf-8"}
     flags = ["--data", run / "pets", "--size", 8, "--out", tmp_path / "run", "--steps", 2]
-    flags += ["--judge-steps", 0, "--classifier-steps", 0]
+    flags += ["--sampling-steps", 1, "--judge-steps", 0, "--classifier-steps", 0]
     ended = subprocess.run(
         [*python, code, *map(str, flags)], env=environ, capture_output=True, text=True
     )

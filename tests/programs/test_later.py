@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from commands import PARSERS
-from helpers import at_call, ctrl_c, log, rate, train
+from helpers import at_call, ctrl_c, log, main, rate, train
 from PIL import Image
 from safetensors.torch import load_file
 from torch.distributed.run import get_args_parser as torchrun
 
 from guidance.__main__ import main as guidance
-from train.__main__ import main
 from train.config import Config, from_flags, parser
 from train.directory import go_on
 from train.evaluate.__main__ import main as evaluate

@@ -81,7 +81,7 @@ def test_an_interval(made, read):
     """The class is reached, by another way than with guidance throughout."""
     assert read(made["varied"]).count(3) >= 7
     always = made["classifier_free_guidance"](made["unet"], 3, 4.0, null=10)
-    assert not torch.equal(made["varied"], made["sample"](always, made["x_T"]))
+    assert not torch.equal(made["varied"][:1], made["sample"](always, made["x_T"][:1]))
 
 
 def test_a_sweep_of_start_steps(made):
@@ -100,7 +100,9 @@ def test_a_sweep_of_start_steps(made):
 def test_several_negatives(made, read):
     x_T = torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     unet, sample = made["unet"], made["sample"]
-    plain, rest = read(sample(lambda x_t, t: unet(x_t, t), x_T)), read(sample(made["neither"], x_T))
+    plain, rest = (
+        read(sample(eps, x_T, 10)) for eps in (lambda x_t, t: unet(x_t, t), made["neither"])
+    )
     assert plain.count(3) + plain.count(8) >= 8 > 3 >= rest.count(3) + rest.count(8)
     assert made["rest"].shape == (8, 1, 8, 8)
 

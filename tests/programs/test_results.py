@@ -192,10 +192,12 @@ def test_without_pandas_one_line_says_what_to_install(command, monkeypatch, caps
 
 
 def test_training_and_every_help_text_need_no_pandas():
+    """Nor do they wait for what takes seconds and comes later, if at all."""
     code = """
 import sys
-sys.modules["pandas"] = None
-import train.__main__
+for name in ("pandas", "torchvision", "torchmetrics", "matplotlib", "sklearn"):
+    sys.modules[name] = None
+import guidance.app.command, train.__main__
 from train.evaluate.__main__ import parser as evaluate
 from train.experiments.__main__ import parser as experiments
 evaluate().format_help(), experiments().format_help()

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from helpers import unrendered
 from scipy.stats import binomtest
 from scipy.stats import t as student_t
 
@@ -244,12 +245,14 @@ def swept(tmp_path_factory):
 
 def test_it_is_measured_once_and_shown_again(swept, capsys, monkeypatch):
     before, plot = swept.read_bytes(), swept.with_suffix(".png")
+    assert plot.stat().st_size > 10_000
     monkeypatch.setattr(worlds, "states", None)
+    unrendered(monkeypatch)
     for flags in (["--plot"], ["--n", "40", "--seeds", "2", "--steps", "4"]):
         plot.unlink()
         assert run(swept.parent, *flags) == 0
         rows, said = read_rows(swept), capsys.readouterr().out
-        assert markdown(worlds.EXPERIMENT.table(rows)) in said and plot.stat().st_size > 10_000
+        assert markdown(worlds.EXPERIMENT.table(rows)) in said and plot.read_bytes() == b"drawn"
     assert swept.read_bytes() == before
     assert set(rows["data"]) == {"exact"} and set(rows["dtype"]) == {"float64"}
     assert set(rows["seed"]) == {0, 1} and set(rows["group"]) == set(worlds.GROUPS)

@@ -1,5 +1,6 @@
 """What a network costs: FLOPs of a forward pass, and the shape of a peer that costs the same."""
 
+import bisect
 import dataclasses
 import functools
 import itertools
@@ -33,21 +34,27 @@ def nearest(
     """Of all widths and multipliers, the network whose forward pass costs most nearly `target`.
 
     ValueError if none comes within 10 %. They are counted on the meta device, which computes
-    nothing.
+    nothing; costs rise with the width, so that of each multipliers two widths can be nearest.
     """
     one = dataclasses.replace(data, images=data.images[:1], labels=data.labels[:1]).to("meta")
     levels = len(config.multipliers) - 1
-    costs = {}
-    for width in range(8, 2 * config.width + 8, 8):
-        for rest in itertools.combinations_with_replacement((1, 2, 3, 4), levels):
-            with torch.device("meta"):
-                model = build(width, (1, *rest))
-                costs[width, (1, *rest)] = forward_flops(one, functools.partial(call, model))
-    best = min(costs, key=lambda shape: abs(costs[shape] - target))
-    if abs(costs[best] / target - 1) > 0.1:
-        raise ValueError(f"no peer's network costs {target} FLOPs; the nearest has {costs[best]}")
+
+    @functools.cache
+    def cost(width: int, multipliers: tuple[int, ...]) -> int:
+        with torch.device("meta"):
+            model = build(width, multipliers)
+            return forward_flops(one, functools.partial(call, model))
+
+    widths, near = range(8, 2 * config.width + 8, 8), []
+    for rest in itertools.combinations_with_replacement((1, 2, 3, 4), levels):
+        multipliers = (1, *rest)
+        k = bisect.bisect_left(widths, target, key=lambda width: cost(width, multipliers))
+        near += [(width, multipliers) for width in widths[max(k - 1, 0) : k + 1]]
+    best = min(near, key=lambda shape: abs(cost(*shape) - target))
+    if abs(cost(*best) / target - 1) > 0.1:
+        raise ValueError(f"no peer's network costs {target} FLOPs; the nearest has {cost(*best)}")
     torch.manual_seed(0)
-    return build(*best).to(data.images.device), costs[best]
+    return build(*best).to(data.images.device), cost(*best)
 
 
 def parameters(model: nn.Module) -> int:

@@ -11,8 +11,6 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.inception import InceptionScore
 
 from ddpm.checked import Call, checked
 from ddpm.checks import Count, look_at_images
@@ -72,6 +70,8 @@ def frechet_distance(real: Cloud, features: Cloud) -> float:
 
     Heusel et al. 2017. It is biased upwards for small n: read it beside the same n of real images.
     """
+    from torchmetrics.image.fid import FrechetInceptionDistance  # seconds, at the first number
+
     metric = FrechetInceptionDistance(feature=_Features(real.shape[1]))
     metric.set_dtype(torch.float64)
     metric.update(real, real=True)
@@ -82,6 +82,8 @@ def frechet_distance(real: Cloud, features: Cloud) -> float:
 @checked
 def inception_score(logits: Features) -> float:
     """exp E KL(p(y|x) ‖ p(y)), in 1..K, of the judge's posterior. Salimans et al. 2016."""
+    from torchmetrics.image.inception import InceptionScore
+
     with warnings.catch_warnings():
         # It warns that the logits stay in memory, and that one split has no spread.
         warnings.simplefilter("ignore")
