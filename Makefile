@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 # a fifth of the preset's training, and 20 steps in the place of 50
 QUICK := --batch-size 32 --steps 500 --classifier-steps 400 --judge-steps 300 --sampling-steps 20
-run: .venv/ready  ## two minutes: train on the embedded digits, draw samples with every guidance
+run: .venv/ready  ## two to three minutes: train on the embedded digits, draw samples with every guidance
 	$(BIN)/python -m train --preset digits --overwrite $(QUICK)
 
 test: .venv/ready  ## every test, one thread a worker

@@ -208,13 +208,23 @@ def test_growth_knows_sides_that_the_preset_can_take(preset):
 def test_quality(tmp_path, capsys, monkeypatch, on_digits):
     monkeypatch.setattr(quality, "SAMPLES", 20)
     flags = ["--budget", "5", "--looks", "2", "--out", str(tmp_path), *on_digits]
-    assert benchmark.main(["quality", *flags]) == 0
-    first, last = read_rows(tmp_path / "quality-cpu.csv").to_dict("records")
+    trained, fit = [], quality.fit
+
+    def seen(name, network, *rest, **options):
+        trained.append(network.architecture["width"])
+        return fit(name, network, *rest, **options)
+
+    monkeypatch.setattr(quality, "fit", seen)
+    assert benchmark.main(["quality", *flags, "--width", "8"]) == 0
+    assert benchmark.main(["quality", *flags]) == 0  # beside those of another width
+    *narrow, first, last = read_rows(tmp_path / "quality-cpu.csv").to_dict("records")
+    assert [row["width"] for row in (*narrow, first, last)] == [8, 8, 32, 32]
+    assert trained == [8, 32]
     assert (first["step"], last["step"], last["images"]) == (3, 5, 5 * 32)
     assert 0 < first["seconds"] < last["seconds"] and last["steps"] == 5
     assert 0 <= last["class_accuracy"] <= 1 and last["n"] == 20
     minutes = f"{last['seconds'] / 60:.1f}"
-    assert f"| 5 | 5 | 160 | {minutes} | " in " ".join(capsys.readouterr().out.split())
+    assert f"| 32 | 5 | 5 | 160 | {minutes} | " in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_seconds_to_quality_are_those_of_training_alone(monkeypatch, on_digits):

@@ -144,6 +144,7 @@ def test_the_tables_of_scenes_are_their_csv_files(name):
         ("operators avx2", operators.table),
         ("growth", growth.table),
         ("quality", quality.table),
+        ("quality avx2", quality.table),
         ("busy", busy.table),
     ],
 )

@@ -41,6 +41,7 @@ class Flags:
     n: int = flag(16, "samples a round", least=1, most=10**6)
     budget: int = flag(5000, "quality: training steps in all", least=1, most=10**6)
     looks: int = flag(10, "quality: how often it is judged", least=1, most=10**6)
+    width: int = flag(0, "quality: channels of ε_θ (0: the preset's)", least=0, most=4096)
     threads: int = flag(0, "of the CPU (0: as torch finds best)", least=0, most=1024)
     device: str = flag("auto", "auto, cpu, cuda, mps")
     eager: bool = flag(False, "leave out the compiled contender")
@@ -109,6 +110,7 @@ def benchmark(flags: Flags) -> int:
             config,
             steps=flags.budget,
             sample_every=-(-flags.budget // flags.looks),
+            width=flags.width or config.width,
             **quality.IN_A_HURRY,
         )
         keep("quality", quality.measure(data, short, judge.to(device)), quality.table)
@@ -131,7 +133,10 @@ def _keep(
 ) -> None:
     """The rows in the place of those that were measured before, and their table."""
     path, new = out / f"{file}-{slug}.csv", pd.DataFrame(rows)
-    old, key = read_rows(path), [k for k in ("preset", "threads", "work", "steps") if k in new]
+    old, key = (
+        read_rows(path),
+        [k for k in ("preset", "threads", "work", "steps", "width") if k in new],
+    )
     if len(old):
         measured = pd.MultiIndex.from_frame(new[key])
         old = old[~pd.MultiIndex.from_frame(old[key]).isin(measured)]

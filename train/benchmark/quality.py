@@ -56,6 +56,7 @@ def measure(data: Dataset, config: Config, judge: Judge) -> list[Row]:
                 "preset": config.preset,
                 "threads": torch.get_num_threads(),
                 "steps": config.steps,
+                "width": config.width,
                 "batch_size": config.batch_size,
                 "ema": config.ema,
                 "step": step,
@@ -78,6 +79,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     """A line for each look: minutes of training, and what the judge recognised after them."""
     return pd.DataFrame(
         {
+            "width": rows["width"].map(str),
             "step": rows["step"].map(str),
             "of": rows["steps"].map(str),
             "images": rows["images"].map("{:,}".format),
