@@ -1,6 +1,7 @@
 """How a command reads its flags and ends: paths, minus signs, consoles, memory, a free name."""
 
 import argparse
+import dataclasses
 import multiprocessing
 import os
 import subprocess
@@ -16,6 +17,7 @@ from ddpm import linear_schedule
 from guidance.__main__ import main
 from guidance.app.flags import Parser, add_flags, flag, read, run
 from guidance.app.models import home, load_models
+from train.evaluate.lab import LabFlags
 from unet import Judge, NoisyClassifier, UNet, save
 from unet.files import vacant
 
@@ -226,3 +228,9 @@ def test_help_says_what_stands_in_the_code(name):
             assert not ((a.required or a.nargs == 0) and "(default: " in (a.help or ""))
     if name == "train.experiments":
         assert plain("95 % intervals are over them") in said
+
+
+def test_what_a_measurement_reads_may_lie_at_home():
+    """~ is a home directory in all that names a place."""
+    paths = {f.name: f.metadata["path"] for f in dataclasses.fields(LabFlags)}
+    assert {name for name, path in paths.items() if path} == {"weights", "data_dir", "data"}

@@ -20,7 +20,7 @@ from guidance.app.flags import run
 from guidance.app.models import load_models
 from guidance.app.pictures import save_gif
 from train.config import Config
-from unet import NoisyClassifier, UNet, save
+from unet import NoisyClassifier, UNet, load, save
 
 INFO = {"schedule": linear_schedule(100).info, "data": "digits", "classes": ["ant", "bee", "cat"]}
 INFO["schedule"]["beta_T"] = 0.2
@@ -269,6 +269,17 @@ def test_a_directory_without_what_is_needed(weights, tmp_path, capsys):
     (tmp_path / "unet.safetensors").write_bytes((weights / "classifier.safetensors").read_bytes())
     assert guided("none", tmp_path, out) == 2
     assert "holds a NoisyClassifier, not a UNet" in capsys.readouterr().err
+
+
+def test_a_run_without_a_classifier_can_get_one(weights, tmp_path, capsys):
+    """By the flag that it was left out with, in half of the steps of ε_θ."""
+    unet, info = load(weights / "unet.safetensors")
+    run = {**info, "config": {"classifier_steps": 0, "judge_steps": 5}, "steps": 9}
+    save(tmp_path / "unet.safetensors", unet, run)
+    (tmp_path / "config.json").write_text("{}")
+    assert guided("classifier", tmp_path, tmp_path / "picture.png") == 2
+    advice = f"`python -m train --out {tmp_path} --resume --classifier-steps 4` makes one"
+    assert advice in capsys.readouterr().err
 
 
 PRESETS = next(f for f in fields(Config) if f.name == "preset").metadata["choices"]
