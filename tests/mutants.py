@@ -48,7 +48,7 @@ FOLDERS = {
         reliability/test_locks.py
         programs/test_precision.py programs/test_config_fields.py programs/test_folder.py
         reliability/test_data_files.py programs/test_train_command.py
-        reliability/test_interruptions.py programs/test_scenes.py"""),
+        reliability/test_interruptions.py programs/test_scenes.py reliability/test_ranks.py"""),
     "train/evaluate": ("train/evaluate/*.py", """programs/test_metrics.py
         programs/test_judge.py programs/test_results.py programs/test_evaluate.py"""),
     "train/experiments": ("train/experiments/*.py", """programs/test_exact_worlds.py
