@@ -594,7 +594,13 @@ def without_the_work(patch, out):
     patch.setattr("train.experiments.worlds.square", reach)
     patch.setattr("train.benchmark.__main__.load_data", lambda *a: load_data("digits", ""))
     patch.setattr("train.benchmark.__main__.matrix_peak", lambda *a: 1e12)
-    for work in ("works.contenders", "__main__.measure", "growth.works", "quality.measure"):
+    for work in (
+        "works.contenders",
+        "__main__.measure",
+        "operators.works",
+        "growth.works",
+        "quality.measure",
+    ):
         patch.setattr(f"train.benchmark.{work}", reach)
     patch.setattr("torch.set_num_threads", lambda n: None)
 
