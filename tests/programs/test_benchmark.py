@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddpm import Schedule, ddim
 from train.benchmark import __main__ as benchmark
 from train.benchmark import clock, cost, growth, operators, peers, quality, works
+from train.benchmark.ours import Contender, our_unet, ours
 from train.config import PRESETS
 from train.data import load_data
 from train.evaluate.results import read_rows
@@ -38,7 +39,7 @@ def test_a_sample_is_100_passes_and_a_step_three(name):
     which needs no gradient of the image, and attention, which computes its scores again."""
     pytest.importorskip({"lucidrains": "denoising_diffusion_pytorch"}.get(name, "diffusers"))
     data = load_data("digits", "")
-    contender = peers.ours(data, DIGITS)
+    contender = ours(data, DIGITS)
     if name != "ours":
         contender = getattr(peers, name)(data, DIGITS, "float32", contender.flops)
     with FlopCounterMode(display=False) as sampling:
@@ -126,7 +127,7 @@ def on_digits(monkeypatch):
 
 
 def test_from_end_to_end(tmp_path, capsys, monkeypatch, on_digits):
-    monkeypatch.setattr(works, "contenders", lambda d, c, compiled: [peers.ours(d, c)])
+    monkeypatch.setattr(works, "contenders", lambda d, c, compiled: [ours(d, c)])
     two_steps = functools.partial(works.draw, sampler=functools.partial(ddim, steps=2))
     monkeypatch.setattr(works, "draw", two_steps)  # of the guidances
     flags = ["--rounds", "1", "--steps", "1", "--n", "2", "--out", str(tmp_path), *on_digits]
@@ -162,8 +163,7 @@ def test_rows_take_the_place_of_their_like_alone(tmp_path, monkeypatch, on_digit
 
 def forward_mflops():
     return (
-        cost.forward_flops(load_data("digits", ""), peers.our_unet(load_data("digits", ""), DIGITS))
-        / 1e6
+        cost.forward_flops(load_data("digits", ""), our_unet(load_data("digits", ""), DIGITS)) / 1e6
     )
 
 
@@ -293,9 +293,9 @@ def test_the_peers_noise_is_the_configurations(schedule, monkeypatch):
     )
     config = dataclasses.replace(DIGITS, schedule=schedule)
     data = load_data("digits", "")
-    peers.diffusers(data, config, "float32", peers.ours(data, config).flops).step()
-    ours = Schedule.from_info({"name": schedule, "T": config.T}).alpha_bar[1:]
-    assert torch.allclose(asked[0].double(), ours, rtol=0, atol=1e-4)
+    peers.diffusers(data, config, "float32", ours(data, config).flops).step()
+    expected = Schedule.from_info({"name": schedule, "T": config.T}).alpha_bar[1:]
+    assert torch.allclose(asked[0].double(), expected, rtol=0, atol=1e-4)
 
 
 def test_a_peer_that_is_not_installed_is_left_out_with_a_line(monkeypatch, capsys):
@@ -304,7 +304,7 @@ def test_a_peer_that_is_not_installed_is_left_out_with_a_line(monkeypatch, capsy
 
     missing.__name__ = "diffusers"
     monkeypatch.setattr(peers, "diffusers", missing)
-    monkeypatch.setattr(peers, "lucidrains", lambda *a, target: peers.ours(*a[:2]))
+    monkeypatch.setattr(peers, "lucidrains", lambda *a, target: ours(*a[:2]))
     monkeypatch.setattr(works, "autocast_dtype", lambda *_: torch.bfloat16)
     found = works.contenders(load_data("digits", ""), DIGITS, compiled=False)
     assert len(found) == 3  # ours, and the other peer in two precisions
@@ -318,12 +318,12 @@ def test_peers_run_compiled_too_and_in_no_precision_twice(auto, precisions, monk
 
     def peer(data, config, precision, target, *, compiled=False):
         asked.append((precision, compiled))
-        return peers.Contender("peer", target, 0, lambda: None, lambda n: None)
+        return Contender("peer", target, 0, lambda: None, lambda n: None)
 
     monkeypatch.setattr(peers, "diffusers", peer)
     monkeypatch.setattr(peers, "lucidrains", lambda *a, **k: peer(*a, **k))
     monkeypatch.setattr(works, "autocast_dtype", lambda *_: auto)
-    monkeypatch.setattr(peers, "compile_network", lambda *_: None)
+    monkeypatch.setattr("train.benchmark.ours.compile_network", lambda *_: None)
     works.contenders(load_data("digits", ""), DIGITS, compiled=True)
     plain = [("float32", False), ("auto", False)][:precisions]
     assert asked == [*plain, ("auto", True), *plain]
@@ -340,7 +340,7 @@ def test_the_compiled_peer_is_the_one_that_runs(monkeypatch):
             network.register_forward_hook(lambda *_: calls.append(1))
 
     monkeypatch.setattr(peers, "compile_network", count)
-    data, flops = load_data("digits", ""), peers.ours(load_data("digits", ""), DIGITS).flops
+    data, flops = load_data("digits", ""), ours(load_data("digits", ""), DIGITS).flops
     contender = peers.diffusers(data, DIGITS, "float32", flops, compiled=True)
     contender.step()
     assert contender.name == "diffusers, float32, compiled" and len(calls) == 1
@@ -358,8 +358,9 @@ def test_what_operators_are_counted_as():
         "silu_backward.default": "norm, activation",
         "_scaled_dot_product_flash_attention_for_cpu.default": "attention",
         "addmm.default": "matrix product",
-        "_fused_adamw_.default": "optimiser",
-        "_foreach_lerp_.Scalar": "optimiser",
+        "_fused_adamw_.default": "optimiser, clipping",
+        "_foreach_norm.Scalar": "optimiser, clipping",
+        "_foreach_lerp_.Scalar": "average",
         "upsample_nearest2d.vec": "copy, add, resize",
         "cat.default": "copy, add, resize",
     }
@@ -426,5 +427,7 @@ def test_operators_from_end_to_end(tmp_path, capsys, on_digits):
     whole = 4 * 3 * forward_mflops()  # a batch of 4, forwards and twice that backwards
     assert training["MFLOPs"].sum() == pytest.approx(whole, rel=0.05)
     assert sampling["MFLOPs"].sum() == pytest.approx(2 * 2 * forward_mflops(), rel=0.02)
-    assert training["ms"]["optimiser"] > 0 == sampling["ms"]["optimiser"]
+    assert all(
+        training["ms"][k] > 0 == sampling["ms"][k] for k in ("average", "optimiser, clipping")
+    )
     assert "| training, batch of 4 | convolution |" in " ".join(capsys.readouterr().out.split())

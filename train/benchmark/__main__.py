@@ -20,6 +20,7 @@ from train.evaluate.results import markdown, read_rows, write_rows
 from unet import Judge, load
 from unet.device import autocast_dtype, choose_device
 
+KEY = ("preset", "threads", "work", "steps", "width")  # rows that have these alike are replaced
 WORKS = ("training", "sampling", "guidance", "operators", "growth", "quality")
 
 
@@ -133,10 +134,7 @@ def _keep(
 ) -> None:
     """The rows in the place of those that were measured before, and their table."""
     path, new = out / f"{file}-{slug}.csv", pd.DataFrame(rows)
-    old, key = (
-        read_rows(path),
-        [k for k in ("preset", "threads", "work", "steps", "width") if k in new],
-    )
+    old, key = read_rows(path), [k for k in KEY if k in new]
     if len(old):
         measured = pd.MultiIndex.from_frame(new[key])
         old = old[~pd.MultiIndex.from_frame(old[key]).isin(measured)]

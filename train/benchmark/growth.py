@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from train.benchmark import peers
 from train.benchmark.clock import Work
+from train.benchmark.ours import ours
 from train.config import Config
 from train.data import Dataset
 
@@ -37,7 +37,7 @@ def works(data: Dataset, config: Config) -> dict[str, dict[str, Work]]:
     most = torch.get_num_threads()
     batches = [int(f * config.batch_size) for f in FACTORS]
     widths = [int(f * config.width) for f in FACTORS[:4]]
-    side, own = data.images.shape[-1], peers.ours(data, config)
+    side, own = data.images.shape[-1], ours(data, config)
     return {
         "batch": {str(n): _training(data, config, batch_size=n) for n in batches},
         "width": {str(n): _training(data, config, width=n) for n in widths},
@@ -57,7 +57,7 @@ def works(data: Dataset, config: Config) -> dict[str, dict[str, Work]]:
 
 def _training(data: Dataset, config: Config, threads: int = 0, **changes: Any) -> Work:
     config = dataclasses.replace(config, **changes)
-    own = peers.ours(data, config)
+    own = ours(data, config)
     call: Callable[[], Any] = own.step
     if threads:
         call = functools.partial(_with_threads, threads, own.step)

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from train.benchmark import peers
 from train.benchmark.clock import Row, duration
+from train.benchmark.ours import ours
 from train.config import Config
 from train.data import Dataset
 
@@ -22,7 +22,8 @@ KINDS = {  # by a part of the operator's name; the first that fits
     "norm, activation": ("group_norm", "silu"),
     "attention": ("attention", "softmax", "bmm"),
     "matrix product": ("mm",),
-    "optimiser": ("adam", "lerp", "foreach", "linalg"),
+    "average": ("lerp",),
+    "optimiser, clipping": ("adam", "foreach", "linalg"),
     "copy, add, resize": ("",),
 }
 
@@ -55,7 +56,7 @@ class Ledger(TorchDispatchMode):
 
 def works(data: Dataset, config: Config, n: int) -> dict[str, Callable[[], Any]]:
     """A step of training, and an update of n images with classifier-free guidance."""
-    own = peers.ours(data, config)
+    own = ours(data, config)
     return {
         f"training, batch of {config.batch_size}": own.step,
         f"sampling, {n} images": lambda: own.sample(n, 1),

@@ -1,69 +1,20 @@
-"""The benchmark's contenders: this project, diffusers and lucidrains, at the same work an image.
+"""The benchmark's peers: diffusers and lucidrains, at the same work an image as this project.
 
-Each peer is built and trained as its own examples do it, in the precision that is its default and
-also in ours. Widths are searched so that a forward pass costs as many FLOPs as ours.
+Each is built and trained as its own examples do it, in the precision that is its default and also
+in ours. Widths are searched so that a forward pass costs as many FLOPs as ours.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm import Schedule, ddim
-from guidance.app import guides
-from guidance.app.draw import draw
-from guidance.app.models import Models
-from train.benchmark.cost import forward_flops, nearest, parameters
+from train.benchmark.cost import nearest, parameters
+from train.benchmark.ours import Contender, W
 from train.config import Config
 from train.data import Dataset
-from train.objectives import unet_loss
-from train.training import Training
-from unet import UNet
 from unet.device import autocast_dtype, compile_network
-
-W = 1.0  # of the guided samples
-
-
-class Contender(NamedTuple):
-    """What is timed: a training step of one batch, and n guided samples in 50 DDIM steps."""
-
-    name: str
-    flops: int  # of a forward pass, for each image
-    parameters: int
-    step: Callable[[], Any]
-    sample: Callable[..., Tensor]
-
-
-def ours(data: Dataset, config: Config, name: str = "this project") -> Contender:
-    """This project, by the step that `python -m train` repeats."""
-    device = data.images.device
-    torch.manual_seed(0)
-    training = Training(our_unet(data, config), config, device, 10_000)
-    schedule = Schedule.from_info({"name": config.schedule, "T": config.T})
-    loss = unet_loss(schedule, config)
-    network = training.averaged.eval()
-    compile_network(network, config.compile, device)
-    models = Models(network, None, schedule, data.classes, {})
-    dtype = autocast_dtype(config.precision, device)
-
-    def sample(n: int, S: int = 50) -> Tensor:
-        c, sampler = torch.arange(n) % len(data.classes), functools.partial(ddim, steps=S)
-        guide = guides.classifier_free(W)
-        return draw(models, guide, c, 0, sampler=sampler, batch_size=n, dtype=dtype)
-
-    cost = forward_flops(data, our_unet(data, config))  # of one that is not compiled
-    return Contender(name, cost, parameters(network), lambda: training.update(loss, data), sample)
-
-
-def our_unet(data: Dataset, config: Config) -> UNet:
-    """The U-Net of a preset, on the data's device."""
-    _, channels, size, _ = data.images.shape
-    names = ("width", "multipliers", "blocks", "attention", "dropout")
-    shape = {name: getattr(config, name) for name in names}
-    return UNet(size, channels, len(data.classes), **shape).to(data.images.device)
 
 
 def diffusers(

@@ -13,7 +13,7 @@ from guidance.app import guides
 from guidance.app.draw import draw
 from guidance.app.models import Models
 from train.benchmark.clock import Row
-from train.benchmark.peers import our_unet
+from train.benchmark.ours import our_unet
 from train.config import Config
 from train.data import Dataset
 from train.judge import accuracy

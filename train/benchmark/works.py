@@ -14,6 +14,7 @@ from guidance.app.guides import Guide
 from guidance.app.models import Models, load_models
 from train.benchmark import peers
 from train.benchmark.clock import Work
+from train.benchmark.ours import Contender, ours
 from train.config import Config
 from train.data import Dataset
 from unet.device import autocast_dtype
@@ -26,7 +27,7 @@ GUIDANCES: dict[str, Guide] = {
 }
 
 
-def training(contenders: list[peers.Contender], steps: int, batch_size: int) -> dict[str, Work]:
+def training(contenders: list[Contender], steps: int, batch_size: int) -> dict[str, Work]:
     """So many training steps of each contender: a forward pass costs a third of one."""
     return {
         c.name: Work(
@@ -36,7 +37,7 @@ def training(contenders: list[peers.Contender], steps: int, batch_size: int) -> 
     }
 
 
-def sampling(contenders: list[peers.Contender], n: int) -> dict[str, Work]:
+def sampling(contenders: list[Contender], n: int) -> dict[str, Work]:
     """n guided samples of each contender, in 50 steps of two passes."""
     return {c.name: Work(functools.partial(c.sample, n), n, 100 * c.flops) for c in contenders}
 
@@ -86,12 +87,12 @@ def _guided(models: Models, guide: Guide, n: int) -> None:
     draw(models, guide, c, 0, batch_size=n, dtype=dtype)
 
 
-def contenders(data: Dataset, config: Config, *, compiled: bool) -> list[peers.Contender]:
+def contenders(data: Dataset, config: Config, *, compiled: bool) -> list[Contender]:
     """Ours, and the peers that are installed: in float32, and in our precision if it is another."""
-    found = [peers.ours(data, config)]
+    found = [ours(data, config)]
     if compiled:
         on = dataclasses.replace(config, compile="on")
-        found.append(peers.ours(data, on, "this project, compiled"))
+        found.append(ours(data, on, "this project, compiled"))
     auto = autocast_dtype("auto", data.images.device)
     for peer in (peers.diffusers, peers.lucidrains):
         build = functools.partial(peer, data, config, target=found[0].flops)

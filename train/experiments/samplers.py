@@ -25,6 +25,7 @@ SAMPLERS: dict[str, Any] = {
     "ancestral, β̃_t": partial(ancestral, variance="posterior"),
     "ancestral, β_t": partial(ancestral, variance="beta"),
 }
+COLOURS = dict(zip(SAMPLERS, CLASS, strict=False))
 STEPS = (10, 20, 50, 100, 1000)
 
 
@@ -59,7 +60,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     """Fréchet distance and class accuracy over the number of steps."""
     figure, axes = grid(2, 2, (4.2, 3.2))
     steps = sorted(rows["S"].unique())
-    colours = {k: v for k, v in zip(SAMPLERS, CLASS, strict=False) if k in set(rows["sampler"])}
+    colours = {k: v for k, v in COLOURS.items() if k in set(rows["sampler"])}
     for ax, column in zip(axes, ("frechet", "class_accuracy"), strict=True):
         for name, colour in colours.items():
             values = summarise(rows[rows["sampler"] == name], ["S"], [column])[column]

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddpm import dpm_solver
-from guidance.app.colours import CLASS
 from guidance.app.draw import Sampler
 from guidance.app.guides import none
 from train.evaluate import metrics
@@ -16,7 +15,7 @@ from train.evaluate.lab import Lab
 from train.evaluate.results import Row
 from train.experiments.intervals import cells, summarise
 from train.experiments.plots import grid, line
-from train.experiments.samplers import SAMPLERS
+from train.experiments.samplers import COLOURS, SAMPLERS
 from train.experiments.sweep import Experiment, conditional
 from train.judge import ask
 
@@ -67,9 +66,8 @@ def plot(rows: pd.DataFrame) -> Figure:
     """The distance over the number of steps."""
     figure, (ax,) = grid(1, 1, (4.6, 3.4))
     for name in SOLVERS:
-        colour = CLASS[list(SAMPLERS).index(name)]
         values = summarise(rows[rows["sampler"] == name], ["S"], ["distance"])["distance"]
-        line(ax, values.sort_index(), colour, name)
+        line(ax, values.sort_index(), COLOURS[name], name)
     ax.axhline(rows["diversity"].mean(), color="0.4", linestyle="--", label="two of a class")
     steps = sorted(rows["S"].unique())
     ax.set(xscale="log", yscale="log", xlabel="steps S", ylabel="distance from the solution")
