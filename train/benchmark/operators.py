@@ -1,6 +1,6 @@
 """Where the time of a step goes, by kind of operator, and what this machine could do it in."""
 
-import statistics
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -37,11 +37,13 @@ class Ledger(TorchDispatchMode):
     def __init__(self, device: torch.device) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.device = device
+        self.own = 0.0  # seconds of its book-keeping
         self.spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0, 0])
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        begin = time.perf_counter()
         kwargs, out = kwargs or {}, []
         seconds = duration(lambda: out.append(func(*args, **kwargs)), self.device)
         row = self.spent[kind(func.__name__)]
@@ -51,6 +53,7 @@ class Ledger(TorchDispatchMode):
         if not func.is_view:
             tensors = {id(x): x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)}
             row[2] += sum(x.numel() * x.element_size() for x in tensors.values())
+        self.own += time.perf_counter() - begin - seconds
         return out[0]
 
 
@@ -78,25 +81,23 @@ def bandwidth(device: torch.device) -> float:
 def measure(
     works: dict[str, Callable[[], Any]], rounds: int, device: torch.device, peak: float
 ) -> list[Row]:
-    """A row for each work and kind; the rest passes between them: Python, autograd, memory.
+    """A row for each work and kind, of the round of median length.
 
-    "best_ms": its FLOPs at the rate of a large matrix product, or its bytes at that of a large
-    copy, whichever takes longer. Of what lies in a cache, bytes take less.
+    "between them" is what passes outside of operators and of the ledger: Python, autograd.
+    "best_ms": FLOPs at the rate of a large matrix product, or bytes at that of a large copy,
+    whichever takes longer. Of what lies in a cache, bytes take less.
     """
     rate, rows = bandwidth(device), []
     for name, work in works.items():
         work()
-        whole = statistics.median(duration(work, device) for _ in range(rounds))
-        ledgers = []
+        found = []
         for _ in range(rounds):
             with Ledger(device) as ledger:
-                work()
-            ledgers.append(ledger.spent)
-        found = {
-            k: [statistics.median(spent[k][i] for spent in ledgers) for i in range(3)]
-            for k in KINDS
-        }
-        found["between them"] = [whole - sum(s for s, _, _ in found.values()), 0, 0]
+                whole = duration(work, device) - ledger.own
+            inside = sum(seconds for seconds, _, _ in ledger.spent.values())
+            spent = {k: ledger.spent[k] for k in KINDS} | {"between them": [whole - inside, 0, 0]}
+            found.append((whole, spent))
+        whole, spent = sorted(found, key=lambda round_: round_[0])[rounds // 2]
         rows += [
             {
                 "work": name,
@@ -108,7 +109,7 @@ def measure(
                 "best_ms": 1e3 * max(flops / peak, size / rate),
                 "copy_GB_per_s": rate / 1e9,
             }
-            for k, (seconds, flops, size) in found.items()
+            for k, (seconds, flops, size) in spent.items()
         ]
     return rows
 
