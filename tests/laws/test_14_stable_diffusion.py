@@ -229,7 +229,8 @@ def theirs(pipe, x_T=X_T):
     """Where the pipeline ends, (1, 4, 8, 8)."""
     switch = negative_from(pipe, "cars", START, STOP)
     scale = {"guidance_scale": 1 + W, "num_inference_steps": STEPS}
-    return run(pipe, latents=x_T, **scale, **switch).states[-1]
+    height, width = (pipe.vae_scale_factor * side for side in x_T.shape[-2:])
+    return run(pipe, latents=x_T, height=height, width=width, **scale, **switch).states[-1]
 
 
 def ours(pipe, x_T=X_T, *, t=0, w=W, end=1, schedule=None):
@@ -252,9 +253,11 @@ def ours(pipe, x_T=X_T, *, t=0, w=W, end=1, schedule=None):
 )  # fmt: skip
 def test_our_ddim_under_negative_guidance_is_the_pipeline(kind, prediction):
     """NegPrompt Eq. 4, 5 with DDIM Eq. 12, in float64: w = guidance_scale − 1, a window of steps,
-    and v- and x_0-prediction, which the pipeline guides before it makes ε of them, and we after."""
+    and v- and x_0-prediction, which the pipeline guides before it makes ε of them, and we after.
+    SDXL's network is told the picture's height and width: here they differ."""
     pipe = double(KINDS[kind](), prediction_type=prediction)
-    assert_close(ours(pipe), theirs(pipe), rtol=1e-12, atol=1e-12)
+    x_T = X_T if kind == "SD" else X_T[..., :4]
+    assert_close(ours(pipe, x_T), theirs(pipe, x_T), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

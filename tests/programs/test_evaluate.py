@@ -242,8 +242,10 @@ def test_a_row_names_the_contents_of_the_files_that_were_measured(weights):
     assert not set(named()) & set(third)
 
 
-def test_the_bound_is_the_librarys(weights, capsys):
-    assert evaluate(weights, "--bound", "7", "--seed", "3") == 0
+@pytest.mark.parametrize("batch", [7, 3])
+def test_the_bound_is_the_librarys(batch, weights, capsys):
+    """In batches, too: one generator makes the noise of all of them, one after the other."""
+    assert evaluate(weights, "--bound", "7", "--seed", "3", "--batch-size", str(batch)) == 0
     model = load_models(weights).unet
     out = capsys.readouterr().out
     assert "7 held-out images of digits" in out and "17 grey levels cost 4.087" in out
@@ -254,22 +256,27 @@ def test_the_bound_is_the_librarys(weights, capsys):
     )
     assert len(rows) == 2
     for row, variance in zip(rows, ("beta", "posterior"), strict=True):
-        bound = variational_bound(
-            cosine_schedule(20),
-            lambda x_t, t: model(x_t, t, c),
-            x_0,
-            levels=17,
-            variance=variance,
-            generator=torch.Generator().manual_seed(3),
-        )
-        expected = (bound.L_T.mean(), bound.L_t.sum(1).mean(), bound.L_0.mean(), bound.total.mean())
-        for text, value in zip(row, expected, strict=False):
-            assert abs(float(text) - value) <= 1e-4
-        half = student_t.ppf(0.975, 6) * bound.total.std() / 7**0.5
+        generator = torch.Generator().manual_seed(3)
+        parts = [
+            variational_bound(
+                cosine_schedule(20),
+                lambda x_t, t, labels=labels: model(x_t, t, labels),
+                images,
+                levels=17,
+                variance=variance,
+                generator=generator,
+            )
+            for images, labels in zip(x_0.split(batch), c.split(batch), strict=True)
+        ]
+        terms = [(part.L_T, part.L_t.sum(1), part.L_0, part.total) for part in parts]
+        each = [torch.cat(values) for values in zip(*terms, strict=True)]
+        for text, values in zip(row, each, strict=False):
+            assert abs(float(text) - values.mean()) <= 1e-4
+        half = student_t.ppf(0.975, 6) * each[3].std() / 7**0.5
         assert abs(float(row[4]) - half) <= 1e-4
         column = "bound" if variance == "beta" else "bound_posterior"
         (stored,) = read_rows(weights.parent / "results.csv").to_dict("records")
-        assert stored[column] == pytest.approx(float(bound.total.mean()), rel=1e-4)
+        assert stored[column] == pytest.approx(float(each[3].mean()), rel=1e-4)
         assert stored["bound_n"] == 7
 
 

@@ -2,6 +2,7 @@
 second time, image by image, with plain numbers. In one world the classes are unlike, and nothing
 has a symmetry that could hide swapped roles."""
 
+import dataclasses
 import math
 import re
 from types import SimpleNamespace
@@ -512,9 +513,14 @@ def test_each_seed_has_its_own_noise_and_rare_settings_three_times_as_many(tmp_p
     assert first["distance"].nunique() == 6
 
 
-@pytest.mark.parametrize(("each", "steps"), [(2, 5), (25, 17)])  # 15·75/64 = 17.6
-def test_a_score_is_of_the_samples_and_of_as_many_real_images(each, steps, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "each", "steps"),
+    [("digits", 2, 5), ("digits", 25, 17), ("cifar10", 25, 8)],  # 15·75/64 = 17.6, 15·75/128 = 8.8
+)
+def test_a_score_is_of_the_samples_and_of_as_many_real_images(name, each, steps, monkeypatch):
+    """Each image is seen 15 times, in batches of the preset's size, 64 or 128."""
     of, asked = lab(WORLDS["lopsided"]), []
+    of.data = dataclasses.replace(of.data, name=name)
 
     def score(data, x, c, config, steps):
         asked.append((x, c, steps))

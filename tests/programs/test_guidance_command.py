@@ -13,12 +13,13 @@ from torch.testing import assert_close
 
 import guidance
 from ddpm import ancestral, cosine_schedule, ddim, linear_schedule
-from guidance.__main__ import main
+from guidance.__main__ import Negative, main
 from guidance.app import guides
 from guidance.app.draw import draw, window
 from guidance.app.flags import run
 from guidance.app.models import load_models
 from guidance.app.pictures import save_gif
+from guidance.app.rows import rows_of
 from train.config import Config
 from unet import NoisyClassifier, UNet, load, save
 
@@ -187,6 +188,15 @@ def test_eta_and_variance_reach_the_sampler(weights):
         assert not any(torch.equal(one, other) for other in outcomes[k + 1 :])
 
 
+def test_a_class_is_called_by_its_name_although_that_is_a_number(weights):
+    """Folders may be called 1, 2, 3: `--class 1` is the picture of 1. 0 is no name, so a number."""
+    models = load_models(weights)._replace(classes=["1", "2", "3"])
+    flags = Negative(weights="", negative="3,0", positive="1,2,0,null")
+    rows, _ = rows_of("negative", flags, models)
+    assert [row.positive for row in rows] == [0, 0, 1, 1, 0, 0, 3, 3]
+    assert [row.label for row in rows[:4]] == ["1, −3", "1, −1", "2, −3", "2, −1"]
+
+
 def test_a_guide_that_needs_a_classifier_says_so(weights):
     models, c = load_models(weights), torch.tensor([0])
     for guide in (guides.classifier(1.0), guides.posterior_negative(1)):
@@ -209,6 +219,7 @@ def test_a_guide_that_needs_a_classifier_says_so(weights):
         ("none", "--eta nan", "--eta must be a finite number"),
         ("none", "--eta 99", "eta must keep σ_t²"),
         ("none", "--eta 1 --sampler ancestral", "--eta needs --sampler ddim"),
+        ("none", "--eta 1 --sampler dpm-solver", "--eta needs --sampler ddim"),
         ("none", "--sampler euler", "argument --sampler: invalid choice: 'euler'"),
         ("none", "--device tpu9", "device tpu9 can't be used here"),
         ("none", "--out picture.jpg", "--out must end in .png, got picture.jpg"),

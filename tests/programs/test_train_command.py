@@ -184,6 +184,8 @@ def test_overwriting_leaves_nothing_of_the_old_run(finished, tmp_path):
     out = tmp_path / "r"
     shutil.copytree(finished, out)
     (out / "notes.txt").write_text("mine")
+    for name in ("pictures.json", "unet.state.previous", "a.partial-x", "samples/step-9.png"):
+        (out / name).write_text("of a run on a folder, that had drawn samples and was killed")
     flags = ("--classifier-steps", 0, "--judge-steps", 0, "--steps", 4)
     assert train("--out", out, "--overwrite", *flags, shown=True) == 0
     assert files(out) == {
