@@ -51,9 +51,11 @@ FOLDERS = {
         reliability/test_interruptions.py programs/test_scenes.py reliability/test_ranks.py"""),
     "train/evaluate": ("train/evaluate/*.py", """programs/test_metrics.py
         programs/test_judge.py programs/test_results.py programs/test_evaluate.py"""),
-    "train/experiments": ("train/experiments/*.py", """programs/test_exact_worlds.py
-        programs/test_experiments.py programs/test_worlds.py programs/test_later.py"""),
-    "train/benchmark": ("train/benchmark/*.py", "programs/test_benchmark.py"),
+    "train/experiments": ("train/experiments/*.py", """laws/test_14_w*
+        programs/test_exact_worlds.py programs/test_experiments.py programs/test_worlds.py
+        programs/test_later.py programs/test_scenes.py programs/test_docs.py"""),
+    "train/benchmark": ("train/benchmark/*.py", """programs/test_benchmark.py
+        programs/test_docs.py"""),
 }  # fmt: skip
 
 # Imported once; every mutant's run is forked from here.
