@@ -6,16 +6,19 @@ import re
 import shutil
 import signal
 from statistics import mean
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from helpers import FLAGS, at_call, ctrl_c, files, log, losses, main, rate, train
 from safetensors.torch import load_file
 
-from ddpm import cosine_schedule
-from train.config import PRESETS, Config, from_flags, parser
+from ddpm import Schedule, cosine_schedule, ddim
+from guidance import classifier_free_guidance
+from train.config import PRESETS, Config, from_flags, parser, preset
 from train.data import load_data
 from train.objectives import new_networks, phases, unet_loss
+from train.outcome import show
 from train.training import Training
 from unet import load
 from unet.device import choose_device
@@ -108,6 +111,29 @@ def test_the_number_is_printed_as_promised(finished):
     assert float(shares[2]) == round(float((said == data.test_labels).float().mean()), 3)
     for name in ("unet.safetensors", "samples.png", "reverse.gif", "loss.png", "guidance.png"):
         assert str(finished / name) in out
+
+
+def test_the_class_accuracy_is_that_of_guided_samples(tmp_path, monkeypatch, capsys):
+    """With the shipped digits: 50 of each class from the noise of seed 1, w = 1, by the library."""
+    for name in ("unet", "judge"):
+        shutil.copy(f"weights/digits/{name}.safetensors", tmp_path)
+    monkeypatch.setattr("train.outcome.report", MagicMock())  # the pictures are not the question
+    config = dataclasses.replace(preset("digits"), sampling_steps=2, classifier_steps=0)
+    show(tmp_path, config, load_data("digits", ""))
+    shown = re.search(r"^class accuracy at w = 1: (\S+) ", capsys.readouterr().out, re.MULTILINE)
+    (entry,) = log(tmp_path)
+    unet, info = load(tmp_path / "unet.safetensors")
+    judge, _ = load(tmp_path / "judge.safetensors")
+    c = torch.tensor([k for k in range(10) for _ in range(50)])
+    x_T = torch.randn(500, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    schedule, right = Schedule.from_info(info["schedule"]), {}
+    for w in (0, 1):
+        *_, last = ddim(schedule, classifier_free_guidance(unet, c, w, null=10), x_T, 2)
+        with torch.no_grad():
+            right[w] = int((judge(last.x).argmax(1) == c).sum())
+    assert right[0] + 5 < right[1]
+    assert abs(entry["class accuracy"] - right[1] / 500) <= 1 / 500  # a rounding may turn one
+    assert shown[1] == f"{entry['class accuracy']:.3f}"
 
 
 def test_another_seed_is_another_run(finished, tmp_path):
