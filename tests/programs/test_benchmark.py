@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import io
 import itertools
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 from ddpm import Schedule, ddim
 from train.benchmark import __main__ as benchmark
@@ -82,6 +84,13 @@ def test_rates_are_medians_over_interleaved_rounds(monkeypatch):
         log.append(name)
         now[0] += next(durations[name])
 
+    bars = []
+
+    def bar(**options):
+        bars.append(tqdm(**{**options, "disable": False}, file=io.StringIO()))
+        return bars[0]
+
+    monkeypatch.setattr(clock, "tqdm", bar)
     monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
     works = {
         name: clock.Work(functools.partial(call, name), 24, flops, 5)
@@ -89,6 +98,7 @@ def test_rates_are_medians_over_interleaved_rounds(monkeypatch):
     }
     a, b = clock.measure(works, 3, torch.device("cpu"), "x")
     assert "".join(log) == "aabbababab"
+    assert bars[0].n == bars[0].total == 8  # the warm-up among them
     assert (a["images_per_s"], a["lowest"], a["highest"], a["ratio"]) == (12, 12, 12, 1)
     assert (b["images_per_s"], b["lowest"], b["highest"]) == (4, 3, 6)
     assert b["ratio"] == pytest.approx(6)

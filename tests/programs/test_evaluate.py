@@ -242,6 +242,15 @@ def test_a_row_names_the_contents_of_the_files_that_were_measured(weights):
     assert not set(named()) & set(third)
 
 
+@pytest.mark.parametrize("wanted", ["auto", "on", "off"])
+def test_the_compiler_is_asked_for_what_the_flag_says(wanted, weights, monkeypatch):
+    asked = []
+    monkeypatch.setattr("train.evaluate.lab.compile_network", lambda *given: asked.append(given))
+    assert evaluate(weights, "--n", "10", *([] if wanted == "auto" else ["--compile", wanted])) == 0
+    ((network, said, device),) = asked
+    assert isinstance(network, UNet) and (said, device) == (wanted, torch.device("cpu"))
+
+
 @pytest.mark.parametrize("batch", [7, 3])
 def test_the_bound_is_the_librarys(batch, weights, capsys):
     """In batches, too: one generator makes the noise of all of them, one after the other."""

@@ -144,6 +144,17 @@ def test_diversity_is_a_mean_over_classes():
     assert math.isnan(metrics.diversity(features[:1], c[:1]))
 
 
+def test_kl_of_answers_counts_whole_answers():
+    """By hand: three answers of two yes or no, ½ added to each count."""
+    yes, no = True, False
+    target = torch.tensor([[yes, no], [no, yes]] * 3)
+    observed = torch.tensor([[yes, no], [no, yes], [yes, yes], [no, yes]])
+    p = [3.5 / 7.5, 3.5 / 7.5, 0.5 / 7.5]  # yes no, no yes, yes yes
+    q = [1.5 / 5.5, 2.5 / 5.5, 1.5 / 5.5]
+    kl = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    assert metrics.kl_of_answers(target, observed) == pytest.approx(kl, rel=1e-12)
+
+
 def test_kl_to_uniform():
     """Many images spread evenly over the kept classes: 0. The share of the removed class costs
     log(1 / (1 − share)), since the kept ones then have too little."""
