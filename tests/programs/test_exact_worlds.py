@@ -386,7 +386,11 @@ def test_the_concepts_are_known(w):
 TARGET = {"overlap": ((0, 1), 2)}  # of the second label's images some are the third's, too
 
 
-@pytest.mark.parametrize("name", ["ε(p₊)", "negative, w = 2", "2·p/(1 − p)"])
+@pytest.mark.parametrize(
+    "name",
+    ["ε(p₊)", "classifier-free, w = 2", "negative, w = 2", "negative, w = 2, a sixth to a half",
+     "2·p/(1 − p)"],
+)  # fmt: skip
 def test_the_distance_to_the_target_is_known(name, monkeypatch):
     """Samples of p₊ beside the real images of p₊ of which p₋ is not true."""
     monkeypatch.setattr(target, "QUESTIONS", TARGET)
@@ -401,6 +405,10 @@ def test_the_distance_to_the_target_is_known(name, monkeypatch):
     def predictor(c):
         if name.startswith("ε"):
             return guided(world, c)
+        if name.startswith("classifier-free"):
+            return guided(world, c, 2)
+        if name.endswith("a sixth to a half"):  # step 1 of 0 … 4
+            return guided(world, c, 2, 2, when=(1,))
         if name.startswith("negative"):
             return guided(world, c, 2, 2)
 
