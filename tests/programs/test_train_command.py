@@ -134,6 +134,13 @@ def test_the_class_accuracy_is_that_of_guided_samples(tmp_path, monkeypatch, cap
     assert right[0] + 5 < right[1]
     assert abs(entry["class accuracy"] - right[1] / 500) <= 1 / 500  # a rounding may turn one
     assert shown[1] == f"{entry['class accuracy']:.3f}"
+    data, real = load_data("digits", ""), {}
+    for part, images, labels in (("test", data.test_images, data.test_labels),
+                                 ("training", data.images, data.labels)):  # fmt: skip
+        said = judge(data.scale(images)).argmax(1)
+        real[part] = float((said == labels).double().mean())
+    assert entry["on real images"] == pytest.approx(real["test"], abs=1e-6)
+    assert abs(real["test"] - real["training"]) > 1e-3  # so they could be told apart
 
 
 def test_another_seed_is_another_run(finished, tmp_path):
