@@ -11,7 +11,7 @@ run: .venv/ready  ## two to three minutes: train on the embedded digits, draw sa
 test: .venv/ready  ## every test, one thread a worker
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-laws: .venv/ready  ## the derivations alone, a minute or two: which test proves which equation
+laws: .venv/ready  ## the derivations alone, about two minutes: which test proves which equation
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/laws -v -n logical --maxprocesses 8 --dist worksteal
 
 soak: .venv/ready  ## the long part: KILLS=30 kills, FUZZ=10 times the fuzz, full disks, hostile files
