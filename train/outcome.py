@@ -22,10 +22,11 @@ def show(run: Path, config: Config, data: Dataset) -> None:
     """The pictures, drawn from the weights files as anybody else would, and the judge's number."""
     S, device = config.sampling_steps, data.images.device
     ranks.barrier()  # rank 0 has written the files
-    models = load_models(run, classifier=config.classifier_steps > 0, device=device)
+    dtype = autocast_dtype(config.precision, device)
+    models = load_models(run, classifier=config.classifier_steps > 0, device=device, dtype=dtype)
     c = torch.arange(models.K).repeat_interleave(50)
     if config.judge_steps:
-        dtype, sampler = autocast_dtype(config.precision, device), partial(ddim, steps=S)
+        sampler = partial(ddim, steps=S)
         part = slice(ranks.rank(), None, ranks.world())
         x = draw(models, classifier_free(1.0), c, 1, sampler=sampler, dtype=dtype, only=part)
         x = ranks.in_order(x)

@@ -11,6 +11,7 @@ from ddpm import Schedule
 from guidance.arguments import ConditionalPredictor
 from guidance.classifier import LogProb, class_log_prob
 from unet import NoisyClassifier, UNet, load
+from unet.device import memory_format
 
 # Of `python -m train`, which nothing here imports.
 PRESETS = ("digits", "mnist", "fashion-mnist", "kmnist", "scenes", "cifar10", "cifar100")
@@ -72,11 +73,16 @@ class Models(NamedTuple):
 
 
 def load_models(
-    directory: str | Path, *, classifier: bool = False, device: str | torch.device = "cpu"
+    directory: str | Path,
+    *,
+    classifier: bool = False,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> Models:
     """unet.safetensors, and classifier.safetensors if asked for, from a weights directory.
 
     directory may also be a file, which is then the U-Net, as unet-raw.safetensors is one.
+    dtype: the autocast type that the U-Net is to predict in, whose layout in memory it gets.
     FileNotFoundError or ValueError, with what to do, if a file is missing or the two don't match.
     """
     path = Path(directory)
@@ -101,7 +107,8 @@ def load_models(
     except ValueError as error:
         raise ValueError(f"{path} names a schedule that can't be made: {error}") from error
     p_phi = _classifier(directory, info).to(device) if classifier else None
-    return Models(unet.to(device), p_phi, schedule, names, info)
+    layout = memory_format(torch.device(device), dtype, training=False)
+    return Models(unet.to(device).to(memory_format=layout), p_phi, schedule, names, info)
 
 
 def home(weights: str | Path) -> Path:

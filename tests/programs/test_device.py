@@ -3,16 +3,21 @@
 import copy
 import dataclasses
 import functools
+import itertools
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
+from guidance.app.models import load_models
 from train.config import PRESETS
+from train.evaluate.lab import Lab, LabFlags
 from train.training import Training
 from unet import UNet, device
 from unet.device import autocast_dtype, choose_device, compile_network, memory_format
 
+WEIGHTS = Path(__file__).parents[2] / "weights/digits"
 CPU = torch.device("cpu")
 TINY = {"size": 8, "width": 8, "multipliers": (1,), "blocks": 1, "attention": (8,), "classes": 3}
 
@@ -46,9 +51,43 @@ def test_the_device_of_a_name(monkeypatch):
         assert choose_device("auto") == torch.device(best)
 
 
-def test_channels_last_is_for_cuda():
-    assert memory_format(CPU) is torch.contiguous_format
-    assert memory_format(torch.device("cuda")) is torch.channels_last
+def test_channels_last_is_for_cuda_and_for_float32_predictions():
+    wide, narrow = None, torch.bfloat16
+    for dtype, training in itertools.product((wide, narrow), (False, True)):
+        cuda = memory_format(torch.device("cuda"), dtype, training=training)
+        cpu = memory_format(CPU, dtype, training=training)
+        mps = memory_format(torch.device("mps"), dtype, training=training)
+        assert (cuda, mps) == (torch.channels_last, torch.contiguous_format)
+        assert (cpu == torch.channels_last) == (dtype is wide and not training)
+
+
+def test_networks_are_loaded_in_the_layout_of_their_type():
+    """Of the first convolution with several channels, and the prediction is that of any layout.
+
+    Float32, other orders of sums: 1e-5 is a hundred roundings."""
+    wide = load_models(WEIGHTS).unet
+    for dtype in (torch.bfloat16, torch.float16):
+        narrow = load_models(WEIGHTS, dtype=dtype).unet
+        convolutions = [(a, b) for a, b in zip(wide.parameters(), narrow.parameters(), strict=True)
+                        if a.ndim == 4 and min(a.shape[1:]) > 1]  # fmt: skip
+        assert len(convolutions) > 5
+        for a, b in convolutions:
+            assert a.is_contiguous(memory_format=torch.channels_last) and b.is_contiguous()
+            assert torch.equal(a, b)
+        x, c = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(3)
+        t = torch.tensor([1, 500, 1000])
+        with torch.no_grad():
+            torch.testing.assert_close(wide(x, t, c), narrow(x, t, c), rtol=0, atol=1e-5)
+    trained = Training(wide, PRESETS["digits"], CPU, 1).model
+    assert all(p.is_contiguous() for p in trained.parameters())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_lab_lays_its_network_out_for_its_precision(precision):
+    flags = LabFlags(weights=str(WEIGHTS), precision=precision)
+    unet = Lab(flags, CPU, batch_size=10).models.unet
+    weight = max(unet.parameters(), key=lambda p: p.numel() if p.ndim == 4 else 0)
+    assert weight.is_contiguous() == (precision == "bfloat16")
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own

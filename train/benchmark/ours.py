@@ -1,5 +1,6 @@
 """What the benchmark times, and this project as the first of its contenders."""
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from train.data import Dataset
 from train.objectives import unet_loss
 from train.training import Training
 from unet import UNet
-from unet.device import autocast_dtype, compile_network
+from unet.device import autocast_dtype, compile_network, memory_format
 
 W = 1.0  # of the guided samples
 
@@ -39,10 +40,11 @@ def ours(data: Dataset, config: Config, name: str = "this project") -> Contender
     training = Training(our_unet(data, config), config, device, 10_000)
     schedule = Schedule.from_info({"name": config.schedule, "T": config.T})
     loss = unet_loss(schedule, config)
-    network = training.averaged.eval()
+    dtype = autocast_dtype(config.precision, device)
+    network = copy.deepcopy(training.averaged)
+    network.to(memory_format=memory_format(device, dtype, training=False))
     compile_network(network, config.compile, device)
     models = Models(network, None, schedule, data.classes, {})
-    dtype = autocast_dtype(config.precision, device)
 
     def sample(n: int, S: int = 50) -> Tensor:
         c, sampler = torch.arange(n) % len(data.classes), functools.partial(ddim, steps=S)

@@ -44,9 +44,10 @@ def sampling(contenders: list[Contender], n: int) -> dict[str, Work]:
 
 def guidance(weights: str, n: int, device: torch.device) -> dict[str, Work]:
     """n samples by each of our guidances, with trained networks."""
-    models = load_models(weights, classifier=True, device=device)
+    dtype = autocast_dtype("auto", device)
+    models = load_models(weights, classifier=True, device=device, dtype=dtype)
     return {
-        name: Work(functools.partial(_guided, models, guide, n), n)
+        name: Work(functools.partial(_guided, models, guide, n, dtype), n)
         for name, guide in GUIDANCES.items()
     }
 
@@ -81,9 +82,8 @@ def _repeat(step: Callable[[], Any], times: int) -> None:
         step()
 
 
-def _guided(models: Models, guide: Guide, n: int) -> None:
+def _guided(models: Models, guide: Guide, n: int, dtype: torch.dtype | None) -> None:
     c = torch.arange(n) % models.K
-    dtype = autocast_dtype("auto", next(models.unet.parameters()).device)
     draw(models, guide, c, 0, batch_size=n, dtype=dtype)
 
 

@@ -19,7 +19,7 @@ from train.evaluate import metrics
 from train.evaluate.judge import load_judge
 from train.folder import load_again
 from train.judge import ask, held_true
-from unet.device import autocast_dtype, compile_network, memory_format
+from unet.device import autocast_dtype, compile_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,9 @@ class Lab:
         directory = home(flags.weights)
         self.device, self.batch_size, self.precision = device, batch_size, flags.precision
         self.dtype = autocast_dtype(flags.precision, device)
-        self.models = load_models(flags.weights, classifier=classifier, device=device)
-        self.models.unet.to(memory_format=memory_format(device))
+        self.models = load_models(
+            flags.weights, classifier=classifier, device=device, dtype=self.dtype
+        )
         compile_network(self.models.unet, flags.compile, device)
         if self.models.K < 2:
             raise ValueError(f"--weights {directory} knows one class: no judge can measure it")
