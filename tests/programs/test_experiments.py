@@ -15,6 +15,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from forked import start
@@ -36,7 +37,7 @@ from train.data import load_data
 from train.evaluate import cas, metrics
 from train.evaluate import lab as lab_module
 from train.evaluate.lab import Lab
-from train.evaluate.results import markdown, read_rows
+from train.evaluate.results import markdown, read_rows, write_rows
 from train.experiments import __main__ as command
 from train.experiments import cases as runs
 from train.experiments import classifier, course, intervals, price_of_w, removal, solvers, timing
@@ -149,6 +150,31 @@ def test_what_is_measured_is_shown_again_and_not_measured_again(name, swept, mon
     assert run("nowhere", out, name, "--plot") == 0  # the table needs no weights
     assert capsys.readouterr().out == said
     assert plot.read_bytes() == b"drawn" and file.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sweeps_that_share_the_jobs_leave_what_one_would(
+    name, swept, monkeypatch, capsys, tmp_path
+):
+    """They add rows as they come, the second from the other end: in any order, job by job.
+
+    Another sweep's rows stay between them where they are, and the last sweep the last one."""
+    few_settings(monkeypatch)
+    file, said = swept(name)
+    rows, key = read_rows(file), [*command.experiment(name).key, "seed"]
+    jobs = [job for _, job in rows.groupby(key, sort=False)]
+    order = [*range(1, len(jobs), 2), *reversed(range(0, len(jobs), 2))]
+    assert order != sorted(order)
+    other = rows.iloc[:1].assign(n=7)
+    shared = tmp_path / file.name
+    write_rows(shared, pd.concat([jobs[order[0]], other, *(jobs[k] for k in order[1:])]))
+    unrendered(monkeypatch)
+    assert small_sweep(tmp_path, name) == 0
+    again = capsys.readouterr().out.split("\n", 1)[1]
+    assert again.split("\n\n")[0] == said.split("\n\n")[0]
+    left, place = read_rows(shared), len(jobs[order[0]])
+    assert left.iloc[place]["n"] == 7
+    assert left.drop(index=place).to_csv(index=False) == rows.to_csv(index=False)
 
 
 @pytest.mark.parametrize("name", NAMES)

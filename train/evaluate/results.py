@@ -76,6 +76,21 @@ class Results:
             self._append(pd.DataFrame(rows))
         return True
 
+    def arrange(self, jobs: Sequence[Row]) -> None:
+        """Put the rows that match these jobs into the jobs' order; all others stay where they are.
+
+        Sweeps that share a file add their rows as they come, and tables show what is first first.
+        """
+        with _alone(self.path):
+            self.read()
+            found = [i for job in jobs for i in self.matching(job).index]
+            if found != sorted(found):
+                order = self.rows.index.to_numpy().copy()
+                order[sorted(found)] = found
+                self._text = _lines(self.rows.loc[order])
+                _write(self.path, self._text)
+                self.rows = _parse(self._text)
+
     def _append(self, new: pd.DataFrame) -> None:
         if self._text and list(self.rows) != list(new):
             raise ValueError(

@@ -66,6 +66,7 @@ def sweep(experiment: Experiment, flags: Any, results: Results) -> pd.DataFrame:
             left = [job for job in missing if results.matching(job[0]).empty]
             bar.update(len(missing) - len(left))
             missing = left
+    results.arrange([row for row, *_ in jobs])
     return results.matching(common)
 
 
