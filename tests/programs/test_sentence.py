@@ -128,7 +128,8 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def networks(weights):
-    return [load(weights / f"{name}.safetensors")[0] for name in ("unet", "classifier")]
+    unet, classifier = (load(weights / f"{name}.safetensors")[0] for name in ("unet", "classifier"))
+    return [unet.to(memory_format=torch.channels_last), classifier]  # sums come in its order
 
 
 def listed(line, flag, default, number=float):
