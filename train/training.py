@@ -28,9 +28,7 @@ class Training(Generic[Model]):
     """
 
     def __init__(self, model: Model, config: Config, device: torch.device, steps: int) -> None:
-        self.dtype = autocast_dtype(config.precision, device)
-        layout = memory_format(device, self.dtype, training=True)
-        model.to(device).to(memory_format=layout).train()
+        model.to(device).to(memory_format=memory_format(device)).train()
         self.model, self.config, self.device = model, config, device
         self.averaged = copy.deepcopy(model).eval()
         compile_network(model, config.compile, device)  # not the average, which draws pictures
@@ -44,6 +42,7 @@ class Training(Generic[Model]):
         self._rate: Callable[[int], float] = lambda n: learning_rate(n, steps, config.warmup)
         self.scheduler = LambdaLR(self.optimizer, self._rate)
         self.generator = ranks.seeded(torch.Generator(device), config.seed)
+        self.dtype = autocast_dtype(config.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.batch_size = ranks.part_of(config.batch_size, config.accumulate)
         self.step, self.count, self.total = 0, 0, torch.zeros((), device=device)

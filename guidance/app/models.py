@@ -107,7 +107,7 @@ def load_models(
     except ValueError as error:
         raise ValueError(f"{path} names a schedule that can't be made: {error}") from error
     p_phi = _classifier(directory, info).to(device) if classifier else None
-    layout = memory_format(torch.device(device), dtype, training=False)
+    layout = memory_format(torch.device(device), predicts_float32=dtype is None)
     return Models(unet.to(device).to(memory_format=layout), p_phi, schedule, names, info)
 
 

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import functools
-import itertools
 import os
 from pathlib import Path
 
@@ -11,8 +10,11 @@ import pytest
 import torch
 
 from guidance.app.models import load_models
+from train import outcome
+from train.benchmark import ours, works
 from train.config import PRESETS
-from train.evaluate.lab import Lab, LabFlags
+from train.data import load_data
+from train.evaluate import lab
 from train.training import Training
 from unet import UNet, device
 from unet.device import autocast_dtype, choose_device, compile_network, memory_format
@@ -52,17 +54,17 @@ def test_the_device_of_a_name(monkeypatch):
 
 
 def test_channels_last_is_for_cuda_and_for_float32_predictions():
-    wide, narrow = None, torch.bfloat16
-    for dtype, training in itertools.product((wide, narrow), (False, True)):
-        cuda = memory_format(torch.device("cuda"), dtype, training=training)
-        cpu = memory_format(CPU, dtype, training=training)
-        mps = memory_format(torch.device("mps"), dtype, training=training)
-        assert (cuda, mps) == (torch.channels_last, torch.contiguous_format)
-        assert (cpu == torch.channels_last) == (dtype is wide and not training)
+    for kind, training, predicting in (("cuda", True, True), ("cpu", False, True),
+                                       ("mps", False, False)):  # fmt: skip
+        device = torch.device(kind)
+        assert (memory_format(device) == torch.channels_last) == training
+        found = memory_format(device, predicts_float32=True)
+        assert (found == torch.channels_last) == predicting
+        assert memory_format(device, predicts_float32=False) == memory_format(device)
 
 
 def test_networks_are_loaded_in_the_layout_of_their_type():
-    """Of the first convolution with several channels, and the prediction is that of any layout.
+    """And predict the same in either. Looked at are the convolutions that have two layouts.
 
     Float32, other orders of sums: 1e-5 is a hundred roundings."""
     wide = load_models(WEIGHTS).unet
@@ -82,12 +84,33 @@ def test_networks_are_loaded_in_the_layout_of_their_type():
     assert all(p.is_contiguous() for p in trained.parameters())
 
 
+@pytest.mark.parametrize("program", ["evaluate", "train", "benchmark", "benchmark guidance"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_lab_lays_its_network_out_for_its_precision(precision):
-    flags = LabFlags(weights=str(WEIGHTS), precision=precision)
-    unet = Lab(flags, CPU, batch_size=10).models.unet
+def test_who_draws_lays_its_network_out_for_its_precision(precision, program, monkeypatch):
+    dtype = None if precision == "float32" else torch.bfloat16
+    config = dataclasses.replace(PRESETS["digits"], precision=precision)
+    drawn = []
+
+    def draw(models, *_, dtype, **__):
+        drawn.append((models.unet, dtype))
+        raise KeyboardInterrupt
+
+    for module in (lab, outcome, ours, works):
+        monkeypatch.setattr(module, "draw", draw)
+    monkeypatch.setattr(works, "autocast_dtype", lambda *_: dtype)
+    with pytest.raises(KeyboardInterrupt):
+        if program == "evaluate":
+            flags = lab.LabFlags(weights=str(WEIGHTS), precision=precision)
+            lab.Lab(flags, CPU, batch_size=10).draw(None, torch.arange(10), 0)
+        elif program == "train":
+            outcome.show(WEIGHTS, config, load_data("digits", ""))
+        elif program == "benchmark":
+            ours.ours(load_data("digits", ""), config).sample(1)
+        else:
+            next(iter(works.guidance(str(WEIGHTS), 1, CPU).values())).call()
+    ((unet, used),) = drawn
     weight = max(unet.parameters(), key=lambda p: p.numel() if p.ndim == 4 else 0)
-    assert weight.is_contiguous() == (precision == "bfloat16")
+    assert used == dtype and weight.is_contiguous() == (precision == "bfloat16")
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own

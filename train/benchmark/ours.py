@@ -42,7 +42,7 @@ def ours(data: Dataset, config: Config, name: str = "this project") -> Contender
     loss = unet_loss(schedule, config)
     dtype = autocast_dtype(config.precision, device)
     network = copy.deepcopy(training.averaged)
-    network.to(memory_format=memory_format(device, dtype, training=False))
+    network.to(memory_format=memory_format(device, predicts_float32=dtype is None))
     compile_network(network, config.compile, device)
     models = Models(network, None, schedule, data.classes, {})
 
